@@ -5,7 +5,8 @@
 #ifndef KITH_BASE_ARENA_H
 #define KITH_BASE_ARENA_H
 
-#include "base/base.h"
+#include "base/def.h"
+#include "base/str.h"
 
 typedef struct arena_block arena_block;
 
@@ -19,9 +20,9 @@ void arena_init(arena *a, size_t max);
 void arena_reset(arena *a);
 void arena_deinit(arena *a);
 
-MUST_USE void *arena_alloc(arena *a, size_t size);                 /* 16-byte aligned, not zeroed */
-MUST_USE void *arena_zalloc(arena *a, size_t count, size_t size);  /* overflow-checked, zeroed */
-MUST_USE char *arena_dup(arena *a, str s);  /* a copy, NUL-terminated; NULL when out of memory */
+MUST_USE void *arena_alloc(arena *a, size_t size);                /* 16-byte aligned, not zeroed */
+MUST_USE void *arena_zalloc(arena *a, size_t count, size_t size); /* overflow-checked, zeroed */
+MUST_USE char *arena_dup(arena *a, str s); /* a copy, NUL-terminated; NULL when out of memory */
 /* Printf into the arena; an empty str with ptr NULL when out of memory. */
 str arena_printf(arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 

@@ -12,25 +12,25 @@
 #ifndef KITH_BASE_ERR_H
 #define KITH_BASE_ERR_H
 
-#include "base/base.h"
+#include "base/def.h"
 
 typedef enum err {
     OK = 0,
-    ERR_INVALID,     /* caller's fault: the request is wrong as written (HTTP 400, exit 2) */
+    ERR_INVALID,         /* caller's fault: the request is wrong as written (HTTP 400, exit 2) */
     ERR_UNAUTHENTICATED, /* no key, or not a key of ours (401) */
-    ERR_DENIED,      /* a good key without this scope (403) */
-    ERR_NOT_FOUND,   /* no such post, file, key (404) */
-    ERR_EXISTS,      /* it is there already and differs (409) */
-    ERR_TOO_LARGE,   /* over a named size limit (413) */
-    ERR_AGAIN,       /* busy: a queue is full; try later (503 + Retry-After) */
-    ERR_TIMEOUT,     /* the deadline passed (504) */
-    ERR_CANCELLED,   /* the asker went away or we are stopping */
-    ERR_NO_MEMORY,   /* an allocation failed (503) */
-    ERR_NO_SPACE,    /* the disk is full or a memory limit is reached (507) */
-    ERR_IO,          /* the world failed: read, write, fsync, socket (500) */
-    ERR_CORRUPT,     /* bytes at rest or on the wire are not what was written (500) */
-    ERR_UNSUPPORTED, /* known and not offered here: a version, a codec (501) */
-    ERR_INTERNAL,    /* our bug, met where going on is safe (500) */
+    ERR_DENIED,          /* a good key without this scope (403) */
+    ERR_NOT_FOUND,       /* no such post, file, key (404) */
+    ERR_EXISTS,          /* it is there already and differs (409) */
+    ERR_TOO_LARGE,       /* over a named size limit (413) */
+    ERR_AGAIN,           /* busy: a queue is full; try later (503 + Retry-After) */
+    ERR_TIMEOUT,         /* the deadline passed (504) */
+    ERR_CANCELLED,       /* the asker went away or we are stopping */
+    ERR_NO_MEMORY,       /* an allocation failed (503) */
+    ERR_NO_SPACE,        /* the disk is full or a memory limit is reached (507) */
+    ERR_IO,              /* the world failed: read, write, fsync, socket (500) */
+    ERR_CORRUPT,         /* bytes at rest or on the wire are not what was written (500) */
+    ERR_UNSUPPORTED,     /* known and not offered here: a version, a codec (501) */
+    ERR_INTERNAL,        /* our bug, met where going on is safe (500) */
     ERR_COUNT
 } err;
 
@@ -47,17 +47,17 @@ const char *err_field(void);
 /* The stable name of a code, for problem documents and logs: "invalid", "not_found", ... */
 const char *err_name(err code);
 
-#define TRY(expr)                                                                                  \
-    do {                                                                                           \
-        err try_rc_ = (expr);                                                                      \
-        if (UNLIKELY(try_rc_ != OK)) return try_rc_;                                               \
+#define TRY(expr)                                    \
+    do {                                             \
+        err try_rc_ = (expr);                        \
+        if (UNLIKELY(try_rc_ != OK)) return try_rc_; \
     } while (0)
 
 /* For functions with one exit: sets `rc` and jumps to `done`. */
-#define TRY_GOTO(expr)                                                                             \
-    do {                                                                                           \
-        rc = (expr);                                                                               \
-        if (UNLIKELY(rc != OK)) goto done;                                                         \
+#define TRY_GOTO(expr)                     \
+    do {                                   \
+        rc = (expr);                       \
+        if (UNLIKELY(rc != OK)) goto done; \
     } while (0)
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef KITH_BASE_HASH_H
 #define KITH_BASE_HASH_H
 
-#include "base/base.h"
+#include "base/def.h"
 
 /* 64-bit hash with good avalanche: table keys, cache keys in memory. Stable across machines
  * (little-endian reads), so it may be stored. */

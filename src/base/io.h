@@ -5,7 +5,9 @@
 #ifndef KITH_BASE_IO_H
 #define KITH_BASE_IO_H
 
-#include "base/base.h"
+#include "base/def.h"
+#include "base/err.h"
+#include "base/str.h"
 
 typedef struct writer {
     err (*write)(void *ctx, const void *p, size_t n);
@@ -46,12 +48,14 @@ typedef struct reader {
     bool failed;
 } reader;
 
-static inline reader reader_of(const void *p, size_t n) { return (reader){p, n, false}; }
-uint8_t reader_u8(reader *r);   /* 0 once failed */
+static inline reader reader_of(const void *p, size_t n) {
+    return (reader){p, n, false};
+}
+uint8_t reader_u8(reader *r); /* 0 once failed */
 uint16_t reader_u16(reader *r);
 uint32_t reader_u32(reader *r);
 uint64_t reader_u64(reader *r);
-uint64_t reader_varint(reader *r); /* LEB128, at most 10 bytes */
+uint64_t reader_varint(reader *r);                /* LEB128, at most 10 bytes */
 const uint8_t *reader_bytes(reader *r, size_t n); /* borrowed; NULL once failed */
 /* n elements of `elem` bytes, overflow-checked. */
 const uint8_t *reader_array(reader *r, size_t n, size_t elem);

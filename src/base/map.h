@@ -4,7 +4,9 @@
 #ifndef KITH_BASE_MAP_H
 #define KITH_BASE_MAP_H
 
-#include "base/base.h"
+#include "base/def.h"
+#include "base/err.h"
+#include "base/str.h"
 
 #define MAP_NONE UINT32_MAX /* "absent"; not a legal value */
 
@@ -12,7 +14,7 @@
 typedef struct strmap strmap;
 MUST_USE strmap *strmap_new(void);
 void strmap_free(strmap *m);
-uint32_t strmap_get(const strmap *m, str key);          /* MAP_NONE when absent */
+uint32_t strmap_get(const strmap *m, str key);           /* MAP_NONE when absent */
 MUST_USE err strmap_put(strmap *m, str key, uint32_t v); /* inserts or replaces */
 bool strmap_del(strmap *m, str key);
 size_t strmap_count(const strmap *m);

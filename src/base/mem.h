@@ -5,13 +5,14 @@
 #ifndef KITH_BASE_MEM_H
 #define KITH_BASE_MEM_H
 
-#include "base/base.h"
+#include "base/def.h"
+#include "base/err.h"
 
-MUST_USE void *mem_alloc(size_t size);                /* not zeroed */
-MUST_USE void *mem_zalloc(size_t count, size_t size); /* zeroed, overflow-checked */
-MUST_USE void *mem_realloc(void *p, size_t size);     /* on failure `p` is untouched */
+MUST_USE void *mem_alloc(size_t size);                 /* not zeroed */
+MUST_USE void *mem_zalloc(size_t count, size_t size);  /* zeroed, overflow-checked */
+MUST_USE void *mem_realloc(void *p, size_t size);      /* on failure `p` is untouched */
 MUST_USE void *mem_aligned(size_t align, size_t size); /* align a power of two; freed by mem_free */
-void mem_free(void *p);                               /* NULL is fine */
+void mem_free(void *p);                                /* NULL is fine */
 MUST_USE void *mem_dup(const void *p, size_t size);
 
 /* Grows an array so that it holds at least `need` elements of `elem` bytes; capacity doubles.

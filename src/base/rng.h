@@ -3,7 +3,7 @@
 #ifndef KITH_BASE_RNG_H
 #define KITH_BASE_RNG_H
 
-#include "base/base.h"
+#include "base/def.h"
 
 typedef struct rng {
     uint64_t s[4];

@@ -2,7 +2,8 @@
 #ifndef KITH_BASE_TIMEFMT_H
 #define KITH_BASE_TIMEFMT_H
 
-#include "base/base.h"
+#include "base/def.h"
+#include "base/str.h"
 
 #define TIME_MS_MIN (-62135596800000) /* 0001-01-01T00:00:00.000Z */
 #define TIME_MS_MAX 253402300799999   /* 9999-12-31T23:59:59.999Z */

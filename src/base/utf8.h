@@ -2,7 +2,8 @@
 #ifndef KITH_BASE_UTF8_H
 #define KITH_BASE_UTF8_H
 
-#include "base/base.h"
+#include "base/def.h"
+#include "base/str.h"
 
 /* True when all of `s` is valid; else *bad (may be NULL) is the offset of the first bad byte. */
 bool utf8_valid(str s, size_t *bad);
