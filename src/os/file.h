@@ -58,7 +58,8 @@ MUST_USE err file_write_atomic(fs *fs, const char *path, const void *p, size_t n
 typedef struct file_map {
     const uint8_t *ptr;
     size_t size;
-    void *own; /* implementation's */
+    void *own; /* implementation's, as is `unmap` */
+    void (*unmap)(struct file_map *m);
 } file_map;
 MUST_USE err file_map_open(fs *fs, const char *path, file_map *out);
 void file_map_close(file_map *m);
