@@ -1,0 +1,47 @@
+/* search: a request in, ranked posts out. It parses the query, takes its vector, asks words and
+ * vectors under one filter, fuses, caps, groups, hydrates from the store, and explains.
+ *
+ *     searcher *x;
+ *     TRY(searcher_open(shard, provider, &x));
+ *     TRY(search_run(x, &request, &arena, &response));     // response lives in the arena
+ *
+ * Any thread may call; scratch memory is pooled inside. Errors: ERR_INVALID with the field for a
+ * bad request (mode, limit, cursor, operator), ERR_NOT_FOUND for similar to a missing post,
+ * ERR_TIMEOUT when min_lsn is not reached in time.
+ */
+#ifndef KITH_SEARCH_H
+#define KITH_SEARCH_H
+
+#include "base/base.h"
+#include "provider/provider.h"
+#include "shard/shard.h"
+#include <kith/v1/search.pb-c.h>
+
+#define SEARCH_QUERY_MAX     (2 * KIB)
+#define SEARCH_LIMIT_MAX     100
+#define SEARCH_LIMIT_DEFAULT 10
+#define SEARCH_DEPTH_MAX     1000 /* hits that cursors reach */
+
+typedef struct searcher searcher;
+MUST_USE err searcher_open(shard *s, provider *p, searcher **out);
+void searcher_close(searcher *x);
+
+MUST_USE err search_run(searcher *x, const Kith__V1__SearchRequest *req, arena *a,
+                        Kith__V1__SearchResponse **out);
+MUST_USE err search_similar(searcher *x, const Kith__V1__SimilarRequest *req, arena *a,
+                            Kith__V1__SearchResponse **out);
+MUST_USE err search_suggest(searcher *x, const Kith__V1__SuggestRequest *req, arena *a,
+                            Kith__V1__SuggestResponse **out);
+
+/* Only document ids in rank order, without hydration: for `kith eval`. `exclude` (may be empty) is
+ * an id to leave out. ids live in the arena. */
+MUST_USE err search_ids(searcher *x, const Kith__V1__SearchRequest *req, str exclude, size_t k,
+                        arena *a, str **ids, size_t *count);
+
+typedef struct search_stats {
+    uint64_t searches, errors, zero_results, query_cache_hits;
+    double p50_ms, p99_ms; /* since the start, from log-linear buckets */
+} search_stats;
+void searcher_stats(searcher *x, search_stats *out);
+
+#endif

@@ -1,0 +1,130 @@
+/* shard: the deterministic state machine. It owns one journal, the store and the indexes that are
+ * folds of it, and the threads that fold.
+ *
+ *     shard *s;
+ *     TRY(shard_open(&(shard_options){.fs = fs_real(), .dir = "data", .provider = p}, &s));
+ *     TRY(shard_put(s, &item, 1, &lsn));                 // durable
+ *     TRY(shard_wait(s, id, lsn, WAIT_SEARCHABLE, 2000));   // found by meaning too
+ *
+ * A record's way: journal (fsync, ack) -> apply thread: store transaction over a batch, commit,
+ * then attrs and words under the words lock -> vectors by the vector thread under the vectors
+ * lock. Texts without a vector wait in the store; the embed thread (ingest/) asks shard_pending,
+ * embeds, and appends their vectors to the journal with shard_put_vectors.
+ *
+ * Locks, always in this order, none held across a call that blocks on disk:
+ *     vec_writer (mutex: who plans and applies a graph change)
+ *     words lock (rwlock over attrs, words, rev)
+ *     vectors lock (rwlock over the graph)
+ *
+ * Files in the directory: LOCK, journal/…, store.db (-wal, -shm), index.snap. Losing index.snap or store.db
+ * loses nothing: both are made again from the journal.
+ */
+#ifndef KITH_SHARD_H
+#define KITH_SHARD_H
+
+#include "base/base.h"
+#include "index/index.h"
+#include "os/os.h"
+#include "store/store.h"
+#include <kith/v1/record.pb-c.h>
+
+typedef struct shard shard;
+
+#define POST_ID_MAX      256
+#define POST_TEXT_MAX    (64 * KIB)
+#define POST_NAME_MAX    256 /* author, channel, tag, lang, reply_to */
+#define POST_TAGS_MAX    32
+#define POST_EXTRA_MAX   (16 * KIB)
+
+typedef struct shard_options {
+    fs *fs;
+    const char *dir;   /* made when missing, mode 0700 */
+    const char *space; /* of the vectors, and */
+    uint32_t dim;      /* their dimension */
+    unsigned readers;  /* store readers; 0: 4 */
+    /* Told during long work at open ("folding", done, total); may be NULL. */
+    void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
+    void *progress_ctx;
+    /* Told of what went wrong or was repaired, one line each; may be NULL. */
+    void (*notice)(void *ctx, const char *text);
+    void *notice_ctx;
+} shard_options;
+
+MUST_USE err shard_open(const shard_options *o, shard **out);
+void shard_close(shard *s); /* stops the folds, writes a snapshot when much changed */
+
+/* ---- writes ---- */
+
+typedef struct shard_item {
+    const Kith__V1__Post *post;
+    const float *vector; /* dim floats or NULL: to be embedded */
+} shard_item;
+
+/* The rules of a post (ids, lengths, UTF-8, NUL bytes, numbers): ERR_INVALID with the field. */
+MUST_USE err shard_check_post(const Kith__V1__Post *post);
+/* One append of all items: after a crash all are there or none. Posts must pass shard_check_post;
+ * vectors are checked here (dimension is the caller's word; finite, not zero) and normalised. */
+MUST_USE err shard_put(shard *s, const shard_item *items, size_t n, uint64_t *lsn);
+MUST_USE err shard_delete(shard *s, str id, uint64_t *lsn); /* ERR_NOT_FOUND */
+typedef struct shard_vector {
+    str id;
+    uint64_t text_hash;
+    const float *vector; /* NULL: failed, with reason */
+    str reason;
+} shard_vector;
+MUST_USE err shard_put_vectors(shard *s, const shard_vector *v, size_t n);
+
+typedef enum shard_wait_for { WAIT_APPLIED, WAIT_SEARCHABLE } shard_wait_for;
+/* WAIT_APPLIED: every record up to lsn is in store and words. WAIT_SEARCHABLE: the post `id` is
+ * also in the graph (or cannot be: gone, or its embedding failed). ERR_TIMEOUT. */
+MUST_USE err shard_wait(shard *s, str id, uint64_t lsn, shard_wait_for what, uint64_t timeout_ms);
+/* True when the same post is already stored: a put would change nothing. */
+bool shard_has_same(shard *s, const Kith__V1__Post *post, uint64_t *lsn);
+
+/* ---- reads ---- */
+
+store *shard_store(shard *s);
+uint64_t shard_lsn(shard *s);  /* applied to store and words */
+uint64_t shard_head(shard *s); /* durable in the journal */
+uint32_t shard_dim(const shard *s);
+
+/* The indexes behind words. rev[doc] is the row's revision that they hold, 0 for a free doc; a row
+ * read from the store with another rev is of another time: drop the hit. */
+typedef struct shard_words {
+    const attrs *attrs;
+    const lexical *words;
+    const uint64_t *rev;
+    uint32_t doc_limit;
+    uint64_t lsn;
+} shard_words;
+void shard_words_begin(shard *s, shard_words *out);
+void shard_words_end(shard *s);
+
+const hnsw *shard_vectors_begin(shard *s);
+void shard_vectors_end(shard *s);
+
+/* ---- upkeep ---- */
+
+/* Waits up to timeout_ms for texts without a vector; then up to `limit` of them, or none. Fresh
+ * ones first, and old ones in between, so that neither starves. */
+MUST_USE err shard_pending(shard *s, size_t limit, uint64_t timeout_ms, arena *a, store_row **rows,
+                           size_t *count);
+MUST_USE err shard_snapshot(shard *s); /* now, and waits for it */
+
+typedef struct shard_stats {
+    uint64_t posts, threads, pending, failed, vectors;
+    uint64_t head_lsn, store_lsn, words_lsn, vectors_lsn;
+    double store_lag_s, vectors_lag_s, embed_lag_s;
+    uint64_t journal_disk, store_disk, snapshot_disk;
+    uint64_t words_memory, attrs_memory, vectors_memory, other_memory;
+    uint64_t snapshot_lsn;
+    double snapshot_age_s; /* negative: none yet */
+} shard_stats;
+MUST_USE err shard_stat(shard *s, shard_stats *out);
+
+/* Every file in the directory, without opening the shard; each problem to `report`. */
+MUST_USE err shard_verify(fs *fs, const char *dir,
+                          void (*report)(void *ctx, const char *file, const char *problem), void *ctx,
+                          uint64_t *files_checked);
+
+#endif
