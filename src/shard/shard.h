@@ -30,11 +30,11 @@
 
 typedef struct shard shard;
 
-#define POST_ID_MAX      256
-#define POST_TEXT_MAX    (64 * KIB)
-#define POST_NAME_MAX    256 /* author, channel, tag, lang, reply_to */
-#define POST_TAGS_MAX    32
-#define POST_EXTRA_MAX   (16 * KIB)
+#define POST_ID_MAX    256
+#define POST_TEXT_MAX  (64 * KIB)
+#define POST_NAME_MAX  256 /* author, channel, tag, lang, reply_to */
+#define POST_TAGS_MAX  32
+#define POST_EXTRA_MAX (16 * KIB)
 
 typedef struct shard_options {
     fs *fs;
@@ -124,7 +124,7 @@ MUST_USE err shard_stat(shard *s, shard_stats *out);
 
 /* Every file in the directory, without opening the shard; each problem to `report`. */
 MUST_USE err shard_verify(fs *fs, const char *dir,
-                          void (*report)(void *ctx, const char *file, const char *problem), void *ctx,
-                          uint64_t *files_checked);
+                          void (*report)(void *ctx, const char *file, const char *problem),
+                          void *ctx, uint64_t *files_checked);
 
 #endif

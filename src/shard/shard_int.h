@@ -1,0 +1,118 @@
+/* Inside of shard/: the state that its files share, grouped by what guards it. */
+#ifndef KITH_SHARD_INT_H
+#define KITH_SHARD_INT_H
+
+#include "journal/journal.h"
+#include "shard/shard.h"
+
+enum {
+    APPLY_RECORDS_MAX = 512,   /* of one store transaction: 256 was 3 % slower, 1,024 no faster */
+    APPLY_BYTES_MAX = 8 << 20, /* bodies of one transaction */
+    VECTOR_QUEUE_MAX = 1024,   /* vectors on their way to the graph */
+    SNAPSHOT_RECORDS = 50000,  /* a snapshot after so many records, */
+    SNAPSHOT_IDLE_MS = 300000, /* or so long after the first record it lacks, */
+    SNAPSHOT_ERASE_MS = 5000,  /* or so soon after a delete, which must leave the file, */
+    SNAPSHOT_SPARE = 20,       /* but never more than one 20th of the time */
+    RETRY_MS = 500             /* between tries when the disk or memory is full */
+};
+
+/* Flags beside those of attrs.h. */
+#define SHARD_TAGGED  (1u << 4)
+#define SHARD_MENTION (1u << 5)
+
+typedef struct vector_job {
+    uint32_t doc;
+    uint64_t text_hash;
+    float *vector; /* owned */
+} vector_job;
+
+/* What the graph holds of a document, by doc; guarded by vec_writer. */
+typedef struct vector_state {
+    uint64_t want; /* text hash of the live version; 0: no such doc */
+    uint64_t have; /* text hash of the vector in the graph; 0: none */
+    bool failed;   /* the wanted text cannot be embedded */
+} vector_state;
+
+struct shard {
+    /* immutable after opening */
+    shard_options o;
+    char *dir, *snap_path, *space;
+    journal *journal;
+    store *store;
+
+    /* guarded by words_lock */
+    rwlock words_lock;
+    attrs *attrs;
+    lexical *words;
+    uint64_t *rev;
+    size_t rev_cap;
+    uint32_t doc_limit;
+
+    /* guarded by vectors_lock; changed only by who also holds vec_writer */
+    rwlock vectors_lock;
+    hnsw *vectors;
+
+    /* guarded by vec_writer */
+    mutex vec_writer;
+    vector_state *vec;
+    size_t vec_cap;
+    hnsw_scratch *vec_scratch;
+    hnsw_draft *vec_draft;
+
+    /* guarded by gate: held while a batch is applied or vectors are brought back, so that whoever
+     * takes it sees a state between two batches */
+    mutex gate;
+
+    /* guarded by mu */
+    mutex mu;
+    cond moved; /* something below moved */
+    uint64_t applied_lsn;
+    hlc applied_time;
+    vector_job queue[VECTOR_QUEUE_MAX];
+    size_t queue_head, queue_count;
+    bool vec_busy;    /* a job was taken and is not in the graph yet */
+    bool catching_up; /* old vectors are being read from the journal */
+    bool closing;
+    uint64_t change_lsn;            /* applied, since the last snapshot: 0 none */
+    uint64_t changed_ns, erased_ns; /* when the first change and delete since then came; 0 none */
+    uint64_t snapshot_lsn, snapshot_ns, snapshot_took_ns, snapshot_bytes;
+    bool erase_traces; /* the store's log still holds a deleted text */
+
+    unsigned pending_turn; /* atomic: every fourth batch of pending texts is the oldest */
+
+    thread apply_thread, vec_thread, keep_thread, catch_thread;
+    bool apply_on, vec_on, keep_on, catch_on;
+};
+
+void shard_notice(shard *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
+bool shard_closing(shard *s);
+/* Sleeps RETRY_MS or until closing. */
+void shard_pause(shard *s);
+
+/* shard_apply.c */
+void shard_apply_main(void *arg);
+/* Folds the journal into the store alone, up to its head, when opening. */
+MUST_USE err shard_apply_store(shard *s);
+/* Puts one row into words and attrs (replacing what doc had); retries on no memory. */
+MUST_USE err shard_index_row(shard *s, uint32_t doc, const Kith__V1__Post *post, uint64_t rev,
+                             arena *a);
+void shard_unindex(shard *s, uint32_t doc);
+MUST_USE err shard_docs_reserve(shard *s, uint32_t doc);
+
+/* shard_vectors.c */
+void shard_vec_main(void *arg);
+MUST_USE err shard_vec_push(shard *s, uint32_t doc, uint64_t text_hash, const uint8_t *f16,
+                            size_t size);
+/* From now on doc wants the vector of this text (0: none); another one leaves the graph. */
+MUST_USE err shard_vec_want(shard *s, uint32_t doc, uint64_t text_hash);
+void shard_vec_failed(shard *s, uint32_t doc, uint64_t text_hash);
+/* Reads vectors that the graph lacks from the journal. */
+void shard_catch_main(void *arg);
+
+/* shard_snapshot.c */
+void shard_keep_main(void *arg);
+MUST_USE err shard_load(shard *s, uint64_t *lsn); /* indexes from the file, or empty ones */
+MUST_USE err shard_reconcile(shard *s);
+MUST_USE err shard_snapshot_write(shard *s);
+
+#endif

@@ -1,0 +1,194 @@
+/* Vectors on their way into the graph.
+ *
+ * The graph is behind two locks. vec_writer says who may change it (or change what it should hold);
+ * vectors_lock says who may look. A new vector is planned under vec_writer and a READ lock, so
+ * searches go on while its neighbours are sought (hundreds of microseconds), and linked under the
+ * write lock (tens). Removals come from the apply thread, which also takes vec_writer.
+ *
+ * vec[doc].want is the hash of the text that a document has now, .have that of the vector which the
+ * graph holds. A vector is put only while want says so, which makes the order of arrival free:
+ * vectors read again from the journal after a restart, or late ones of a text since replaced, are
+ * dropped, and a document number that was reused cannot get the vector of another post (unless the
+ * texts are equal, and then it is the right one).
+ */
+#include "shard/shard_int.h"
+
+#include "vec/vec.h"
+
+enum { CATCH_UP_BATCH = 256 };
+
+static err vec_reserve(shard *s, uint32_t doc) {
+    size_t old = s->vec_cap;
+    if (doc < old) return OK;
+    TRY(mem_grow((void **)&s->vec, &s->vec_cap, (size_t)doc + 1, sizeof *s->vec, LEXICAL_DOC_MAX));
+    memset(s->vec + old, 0, (s->vec_cap - old) * sizeof *s->vec);
+    return OK;
+}
+
+/* vec_writer is held. */
+static void drop_vector(shard *s, uint32_t doc) {
+    if (!s->vec[doc].have) return;
+    rwlock_write(&s->vectors_lock);
+    err rc = hnsw_delete(s->vectors, doc);
+    rwlock_unlock(&s->vectors_lock);
+    KITH_ASSERT(rc == OK);
+    s->vec[doc].have = 0;
+}
+
+err shard_vec_want(shard *s, uint32_t doc, uint64_t text_hash) {
+    mutex_lock(&s->vec_writer);
+    err rc = vec_reserve(s, doc);
+    if (rc == OK) {
+        if (s->vec[doc].have != text_hash) drop_vector(s, doc);
+        s->vec[doc].want = text_hash;
+        s->vec[doc].failed = false;
+    }
+    mutex_unlock(&s->vec_writer);
+    return rc;
+}
+
+void shard_vec_failed(shard *s, uint32_t doc, uint64_t text_hash) {
+    mutex_lock(&s->vec_writer);
+    if (doc < s->vec_cap && s->vec[doc].want == text_hash) s->vec[doc].failed = true;
+    mutex_unlock(&s->vec_writer);
+}
+
+err shard_vec_push(shard *s, uint32_t doc, uint64_t text_hash, const uint8_t *half, size_t size) {
+    KITH_ASSERT(size == (size_t)s->o.dim * 2);
+    float *v = mem_alloc(s->o.dim * sizeof *v);
+    f16 *copy = mem_dup(half, size); /* the record's bytes need not be aligned */
+    if (!v || !copy) {
+        mem_free(v);
+        mem_free(copy);
+        return ERR_NO_MEMORY;
+    }
+    vec_f32_from_f16(v, copy, s->o.dim);
+    mem_free(copy);
+    mutex_lock(&s->mu);
+    while (s->queue_count == VECTOR_QUEUE_MAX && !s->closing) cond_wait(&s->moved, &s->mu);
+    bool closing = s->closing;
+    if (!closing) {
+        s->queue[(s->queue_head + s->queue_count++) % VECTOR_QUEUE_MAX] =
+            (vector_job){doc, text_hash, v};
+        cond_broadcast(&s->moved);
+    }
+    mutex_unlock(&s->mu);
+    if (!closing) return OK;
+    mem_free(v); /* in the journal; read again at the next start */
+    return ERR_CANCELLED;
+}
+
+/* ERR_NO_MEMORY to try again; anything else is the vector's own fault. */
+static err put_vector(shard *s, const vector_job *j) {
+    mutex_lock(&s->vec_writer);
+    err rc = OK;
+    vector_state *v = j->doc < s->vec_cap ? &s->vec[j->doc] : NULL;
+    if (v && v->want == j->text_hash && v->have != j->text_hash) {
+        drop_vector(s, j->doc);
+        rwlock_read(&s->vectors_lock);
+        rc = hnsw_plan(s->vectors, j->vector, s->o.dim, s->vec_scratch, s->vec_draft);
+        rwlock_unlock(&s->vectors_lock);
+        if (rc == OK) {
+            rwlock_write(&s->vectors_lock);
+            rc = hnsw_apply(s->vectors, j->doc, s->vec_draft);
+            rwlock_unlock(&s->vectors_lock);
+        }
+        if (rc == OK) v->have = j->text_hash;
+    }
+    mutex_unlock(&s->vec_writer);
+    return rc;
+}
+
+static void run_job(shard *s, const vector_job *j) {
+    for (;;) {
+        err rc = put_vector(s, j);
+        if (rc == OK || shard_closing(s)) return;
+        shard_notice(s, "graph: document %u: %s", j->doc, err_detail());
+        if (rc != ERR_NO_MEMORY) {
+            shard_vec_failed(s, j->doc, j->text_hash);
+            return;
+        }
+        shard_pause(s);
+    }
+}
+
+void shard_vec_main(void *arg) {
+    shard *s = arg;
+    mutex_lock(&s->mu);
+    for (;;) {
+        while (s->queue_count == 0 && !s->closing) cond_wait(&s->moved, &s->mu);
+        if (s->closing) break;
+        vector_job j = s->queue[s->queue_head];
+        s->queue_head = (s->queue_head + 1) % VECTOR_QUEUE_MAX;
+        s->queue_count--;
+        s->vec_busy = true;
+        mutex_unlock(&s->mu);
+        run_job(s, &j);
+        mem_free(j.vector);
+        mutex_lock(&s->mu);
+        s->vec_busy = false;
+        if (!s->changed_ns) s->changed_ns = clock_mono_ns();
+        if (!s->change_lsn) s->change_lsn = s->applied_lsn;
+        cond_broadcast(&s->moved);
+    }
+    mutex_unlock(&s->mu);
+}
+
+/* ---- after a restart ---- */
+
+/* The document of `id` when it has this text and the graph lacks its vector. */
+static bool lacks(shard *s, str id, uint64_t text_hash, uint32_t *doc) {
+    store_reader *r = store_reader_get(s->store);
+    err rc = store_doc_of(r, id, doc);
+    store_reader_put(s->store, r);
+    if (rc != OK) return false;
+    mutex_lock(&s->vec_writer);
+    bool yes =
+        *doc < s->vec_cap && s->vec[*doc].want == text_hash && s->vec[*doc].have != text_hash;
+    mutex_unlock(&s->vec_writer);
+    return yes;
+}
+
+static err catch_record(shard *s, const journal_record *rec) {
+    if (rec->kind != JOURNAL_VECTOR_PUT || rec->redacted) return OK;
+    Kith__V1__VectorPut *m =
+        kith__v1__vector_put__unpack(NULL, rec->body.len, (const uint8_t *)rec->body.ptr);
+    if (!m) return OK;
+    err rc = OK;
+    uint32_t doc;
+    if (m->f16.len == (size_t)s->o.dim * 2 && str_eq(str_of(m->space), str_of(s->space)) &&
+        lacks(s, rec->key, m->text_hash, &doc))
+        rc = shard_vec_push(s, doc, m->text_hash, m->f16.data, m->f16.len);
+    kith__v1__vector_put__free_unpacked(m, NULL);
+    return rc;
+}
+
+static err catch_up(shard *s) {
+    journal_reader *r;
+    uint64_t first = journal_first_lsn(s->journal), from = MAX(s->snapshot_lsn + 1, first);
+    TRY(journal_reader_open(s->journal, from, &r));
+    uint64_t head = journal_head_lsn(s->journal);
+    err rc = OK;
+    while (rc == OK && journal_reader_lsn(r) <= head && !shard_closing(s)) {
+        journal_record rec;
+        rc = journal_read(r, &rec);
+        if (rc == OK) rc = catch_record(s, &rec);
+        if (s->o.progress && journal_reader_lsn(r) % CATCH_UP_BATCH == 0)
+            s->o.progress(s->o.progress_ctx, "vectors from the journal", journal_reader_lsn(r),
+                          head);
+    }
+    journal_reader_close(r);
+    return rc == ERR_NOT_FOUND ? OK : rc;
+}
+
+void shard_catch_main(void *arg) {
+    shard *s = arg;
+    err rc = catch_up(s);
+    if (rc != OK && rc != ERR_CANCELLED)
+        shard_notice(s, "vectors from the journal: %s; some posts are found by words only",
+                     err_detail());
+    mutex_lock(&s->mu);
+    s->catching_up = false;
+    cond_broadcast(&s->moved);
+    mutex_unlock(&s->mu);
+}

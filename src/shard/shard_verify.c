@@ -1,0 +1,88 @@
+/* kith verify: every file of a data directory, read without opening the shard and without changing
+ * anything. The journal is the truth, so its problems are told first; a damaged store or snapshot is
+ * told as what it is: something that the next start makes again.
+ */
+#include "shard/shard_int.h"
+#include "shard/snapfile.h"
+
+#include <stdio.h>
+
+enum { PATH_BYTES = 4096, TEXT_BYTES = 512 };
+
+typedef struct verify {
+    void (*report)(void *ctx, const char *file, const char *problem);
+    void *ctx;
+    const char *file;
+    uint64_t problems;
+} verify;
+
+static void journal_report(void *ctx, const journal_problem *p) {
+    verify *v = ctx;
+    if (p->code == OK) return; /* a note: nothing acknowledged is hurt */
+    char file[PATH_BYTES], text[TEXT_BYTES];
+    snprintf(file, sizeof file, "journal/%s", p->file);
+    snprintf(text, sizeof text, "at byte %llu, LSN %llu: %s", (unsigned long long)p->offset,
+             (unsigned long long)p->lsn, p->text);
+    v->problems++;
+    v->report(v->ctx, file, text);
+}
+
+static void store_report(void *ctx, const char *problem) {
+    verify *v = ctx;
+    v->problems++;
+    v->report(v->ctx, v->file, problem);
+}
+
+static err verify_journal(fs *fs, const char *dir, verify *v, uint64_t *files) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/journal", dir);
+    journal_summary sum = {0};
+    err rc = journal_verify(fs, path, journal_report, v, &sum);
+    *files += sum.segments;
+    if (rc != OK && v->problems == 0) {
+        v->problems++;
+        v->report(v->ctx, "journal", err_detail());
+    }
+    return OK;
+}
+
+static err verify_store(fs *fs, const char *dir, verify *v, uint64_t *files) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/store.db", dir);
+    if (!fs_exists(fs, path)) return OK;
+    v->file = "store.db";
+    ++*files;
+    uint64_t before = v->problems;
+    err rc = store_verify(path, store_report, v);
+    if (rc != OK && v->problems == before) store_report(v, err_detail());
+    return OK;
+}
+
+static err verify_snapshot(fs *fs, const char *dir, verify *v, uint64_t *files) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/index.snap", dir);
+    snapfile f;
+    err rc = snapfile_open(fs, path, &f);
+    if (rc == ERR_NOT_FOUND) return OK;
+    ++*files;
+    if (rc == ERR_NO_MEMORY) return rc;
+    v->file = "index.snap";
+    if (rc != OK)
+        store_report(v, err_detail());
+    else
+        snapfile_close(&f);
+    return OK;
+}
+
+err shard_verify(fs *fs, const char *dir,
+                 void (*report)(void *ctx, const char *file, const char *problem), void *ctx,
+                 uint64_t *files_checked) {
+    verify v = {.report = report, .ctx = ctx};
+    *files_checked = 0;
+    if (!fs_exists(fs, dir)) return err_set(ERR_NOT_FOUND, "%s: no such directory", dir);
+    TRY(verify_journal(fs, dir, &v, files_checked));
+    TRY(verify_store(fs, dir, &v, files_checked));
+    TRY(verify_snapshot(fs, dir, &v, files_checked));
+    if (v.problems == 0) return OK;
+    return err_set(ERR_CORRUPT, "%s: %llu problems", dir, (unsigned long long)v.problems);
+}
