@@ -53,6 +53,7 @@ typedef enum journal_kind {
     JOURNAL_POST_PUT = 1,     /* key: post id */
     JOURNAL_POST_DELETE = 2,  /* key: post id */
     JOURNAL_VECTOR_PUT = 3,   /* key: post id; body: space and vector */
+    JOURNAL_VECTOR_FAILED = 4, /* key: post id; body: a text that cannot be embedded, and why */
     JOURNAL_USER_PUT = 16,    /* key: user id */
     JOURNAL_USER_ERASE = 17,  /* key: user id */
     JOURNAL_CONSENT = 18,     /* key: user id */
