@@ -1,0 +1,33 @@
+/* postings: kernels of the words index and of attribute filters over arrays of integers.
+ *
+ *     const postings_kernels *k = postings_kernels_get();
+ *     uint64_t mask = k->equal_u32(column + 64 * w, author);   // bit j: column[64 * w + j]
+ *
+ * The table is chosen once from cpu_features_get(); the scalar one is the definition.
+ */
+#ifndef KITH_VEC_POSTINGS_H
+#define KITH_VEC_POSTINGS_H
+
+#include "base/base.h"
+
+#define POSTINGS_PAD 64 /* bytes that may be read behind packed input */
+
+typedef struct postings_kernels {
+    /* Each looks at 64 neighbours and answers with a bit for each. */
+    uint64_t (*equal_u32)(const uint32_t *p, uint32_t value);
+    uint64_t (*masked_equal_u32)(const uint32_t *p, uint32_t mask, uint32_t value);
+    uint64_t (*less_i64)(const int64_t *p, int64_t value); /* p[j] < value */
+
+    /* tf[i] = how many of tokens[0..n) are terms[i], for i < n_terms; n may be 0. */
+    void (*count_terms)(const uint32_t *tokens, uint32_t n, const uint32_t *terms, uint32_t n_terms,
+                        uint32_t *tf);
+
+    /* For each bit i of `bits` (n_words of 32): sums[i] += add. */
+    void (*add_bits)(const uint32_t *bits, uint32_t n_words, uint16_t add, uint16_t *sums);
+    /* Writes the i < n with sums[i] >= least, ascending; returns how many. n is a multiple of 64. */
+    uint32_t (*collect)(const uint16_t *sums, uint32_t n, uint16_t least, uint16_t *out);
+} postings_kernels;
+
+const postings_kernels *postings_kernels_get(void);
+
+#endif

@@ -1,0 +1,106 @@
+/* The kernels of postings.c in AVX2: eight or sixteen integers a step.
+ *
+ * Comparisons become bits by movemask; sixteen bits of a bitmap become sixteen 16-bit lanes by
+ * broadcasting them, keeping in each lane its own bit and comparing (four instructions for 16
+ * documents, whether one bit is set or all). Loads are unaligned: on the machines measured that costs
+ * nothing. Answers equal the scalar ones bit for bit. Nothing reads beyond its input.
+ */
+#include "vec/postings_int.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
+
+AVX2 static __m256i load(const void *p) {
+    return _mm256_loadu_si256((const __m256i *)p);
+}
+
+AVX2 static uint64_t equal_u32(const uint32_t *p, uint32_t value) {
+    uint64_t m = 0;
+    __m256i v = _mm256_set1_epi32((int)value);
+    for (unsigned j = 0; j < 8; j++) {
+        __m256i e = _mm256_cmpeq_epi32(load(p + j * 8), v);
+        m |= (uint64_t)(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(e)) << (j * 8);
+    }
+    return m;
+}
+
+AVX2 static uint64_t masked_equal_u32(const uint32_t *p, uint32_t mask, uint32_t value) {
+    uint64_t m = 0;
+    __m256i v = _mm256_set1_epi32((int)value), k = _mm256_set1_epi32((int)mask);
+    for (unsigned j = 0; j < 8; j++) {
+        __m256i e = _mm256_cmpeq_epi32(_mm256_and_si256(load(p + j * 8), k), v);
+        m |= (uint64_t)(uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(e)) << (j * 8);
+    }
+    return m;
+}
+
+AVX2 static uint64_t less_i64(const int64_t *p, int64_t value) {
+    uint64_t m = 0;
+    __m256i v = _mm256_set1_epi64x(value);
+    for (unsigned j = 0; j < 16; j++) {
+        __m256i e = _mm256_cmpgt_epi64(v, load(p + j * 4));
+        m |= (uint64_t)(uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(e)) << (j * 4);
+    }
+    return m;
+}
+
+AVX2 static uint32_t count_one(const uint32_t *tokens, uint32_t n, uint32_t term) {
+    uint32_t count = 0, j = 0;
+    __m256i t = _mm256_set1_epi32((int)term);
+    for (; j + 8 <= n; j += 8) {
+        __m256i e = _mm256_cmpeq_epi32(load(tokens + j), t);
+        count += (uint32_t)_mm_popcnt_u32((uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(e)));
+    }
+    if (j + 4 <= n) {
+        __m128i e = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)(const void *)(tokens + j)),
+                                    _mm256_castsi256_si128(t));
+        count += (uint32_t)_mm_popcnt_u32((uint32_t)_mm_movemask_ps(_mm_castsi128_ps(e)));
+        j += 4;
+    }
+    for (; j < n; j++) count += tokens[j] == term;
+    return count;
+}
+
+AVX2 static void count_terms(const uint32_t *tokens, uint32_t n, const uint32_t *terms,
+                             uint32_t n_terms, uint32_t *tf) {
+    for (uint32_t i = 0; i < n_terms; i++) tf[i] = count_one(tokens, n, terms[i]);
+}
+
+AVX2 static void add_bits(const uint32_t *bits, uint32_t n_words, uint16_t add, uint16_t *sums) {
+    const __m256i lane = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096,
+                                           8192, 16384, (short)0x8000);
+    const __m256i a = _mm256_set1_epi16((short)add);
+    for (uint32_t w = 0; w < n_words; w++) {
+        uint32_t m = bits[w];
+        if (m == 0) continue;
+        for (unsigned h = 0; h < 2; h++) {
+            __m256i b = _mm256_set1_epi16((short)(m >> (16 * h)));
+            __m256i on = _mm256_cmpeq_epi16(_mm256_and_si256(b, lane), lane);
+            uint16_t *s = sums + w * 32 + h * 16;
+            __m256i sum = _mm256_add_epi16(load(s), _mm256_and_si256(on, a));
+            _mm256_storeu_si256((__m256i *)(void *)s, sum);
+        }
+    }
+}
+
+AVX2 static uint32_t collect(const uint16_t *sums, uint32_t n, uint16_t least, uint16_t *out) {
+    uint32_t found = 0;
+    const __m256i l = _mm256_set1_epi16((short)least);
+    for (uint32_t i = 0; i < n; i += 32) {
+        __m256i x = load(sums + i), y = load(sums + i + 16);
+        __m256i gx = _mm256_cmpeq_epi16(_mm256_max_epu16(x, l), x); /* unsigned >= */
+        __m256i gy = _mm256_cmpeq_epi16(_mm256_max_epu16(y, l), y);
+        __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi16(gx, gy), 0xd8);
+        for (uint32_t m = (uint32_t)_mm256_movemask_epi8(both); m; m &= m - 1)
+            out[found++] = (uint16_t)(i + (unsigned)__builtin_ctz(m));
+    }
+    return found;
+}
+
+const postings_kernels postings_avx2 = {equal_u32,   masked_equal_u32, less_i64,
+                                        count_terms, add_bits,         collect};
+#else
+typedef int postings_avx2_is_for_x86; /* a translation unit may not be empty */
+#endif
