@@ -50,27 +50,27 @@
 
 /* Kinds of records. The numbers are on disk: never change or reuse one. 1 to 0x7fff are kith's. */
 typedef enum journal_kind {
-    JOURNAL_POST_PUT = 1,     /* key: post id */
-    JOURNAL_POST_DELETE = 2,  /* key: post id */
-    JOURNAL_VECTOR_PUT = 3,   /* key: post id; body: space and vector */
+    JOURNAL_POST_PUT = 1,      /* key: post id */
+    JOURNAL_POST_DELETE = 2,   /* key: post id */
+    JOURNAL_VECTOR_PUT = 3,    /* key: post id; body: space and vector */
     JOURNAL_VECTOR_FAILED = 4, /* key: post id; body: a text that cannot be embedded, and why */
-    JOURNAL_USER_PUT = 16,    /* key: user id */
-    JOURNAL_USER_ERASE = 17,  /* key: user id */
-    JOURNAL_CONSENT = 18,     /* key: user id */
-    JOURNAL_FOLLOW = 24,      /* key: follower */
-    JOURNAL_UNFOLLOW = 25,    /* key: follower */
-    JOURNAL_BLOCK = 26,       /* key: who blocks */
-    JOURNAL_UNBLOCK = 27,     /* key: who blocks */
-    JOURNAL_INTERACTION = 32, /* searches, clicks, likes; key: user or session */
-    JOURNAL_KEY_PUT = 40,     /* API key made or changed; key: its id */
-    JOURNAL_KEY_REVOKE = 41,  /* key: its id */
-    JOURNAL_SPACE = 48,       /* embedding space made or retired */
-    JOURNAL_MODEL = 49,       /* ranking model registered or promoted */
-    JOURNAL_EXPERIMENT = 50,  /* started, changed, stopped */
-    JOURNAL_MIGRATION = 51,   /* a step of a migration */
-    JOURNAL_CONFIG = 52,      /* a setting changed at run time */
-    JOURNAL_AUDIT = 64,       /* who did what */
-    JOURNAL_CHECKPOINT = 65,  /* an outside checkpoint of the chain was made */
+    JOURNAL_USER_PUT = 16,     /* key: user id */
+    JOURNAL_USER_ERASE = 17,   /* key: user id */
+    JOURNAL_CONSENT = 18,      /* key: user id */
+    JOURNAL_FOLLOW = 24,       /* key: follower */
+    JOURNAL_UNFOLLOW = 25,     /* key: follower */
+    JOURNAL_BLOCK = 26,        /* key: who blocks */
+    JOURNAL_UNBLOCK = 27,      /* key: who blocks */
+    JOURNAL_INTERACTION = 32,  /* searches, clicks, likes; key: user or session */
+    JOURNAL_KEY_PUT = 40,      /* API key made or changed; key: its id */
+    JOURNAL_KEY_REVOKE = 41,   /* key: its id */
+    JOURNAL_SPACE = 48,        /* embedding space made or retired */
+    JOURNAL_MODEL = 49,        /* ranking model registered or promoted */
+    JOURNAL_EXPERIMENT = 50,   /* started, changed, stopped */
+    JOURNAL_MIGRATION = 51,    /* a step of a migration */
+    JOURNAL_CONFIG = 52,       /* a setting changed at run time */
+    JOURNAL_AUDIT = 64,        /* who did what */
+    JOURNAL_CHECKPOINT = 65,   /* an outside checkpoint of the chain was made */
     JOURNAL_KIND_MAX = 0xffff
 } journal_kind;
 

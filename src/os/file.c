@@ -164,12 +164,29 @@ static err real_reserve(file *base, uint64_t size) {
     return cause ? fail(cause, "reserve space for", f->path) : OK;
 }
 
+static err lock_refused(real_file *f) {
+    char pid[24];
+    ssize_t n = pread(f->fd, pid, sizeof pid, 0);
+    str who = str_trim(str_from(pid, n > 0 ? (size_t)n : 0));
+    int64_t number;
+    if (!str_to_i64(who, &number)) who = STR("(unknown)");
+    return err_set(ERR_AGAIN,
+                   "%s is held by process " STR_FMT ": stop it, or use another directory", f->path,
+                   STR_ARG(who));
+}
+
+/* The id is for people: that it cannot be written (a full disk) is no reason to refuse. */
 static err real_lock(file *base) {
     real_file *f = (real_file *)base;
     int rc;
     do rc = flock(f->fd, LOCK_EX | LOCK_NB);
     while (rc < 0 && errno == EINTR);
-    return rc < 0 ? fail(errno, "lock", f->path) : OK;
+    if (rc < 0 && errno == EWOULDBLOCK) return lock_refused(f);
+    if (rc < 0) return fail(errno, "lock", f->path);
+    char pid[24];
+    int n = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+    if (ftruncate(f->fd, 0) == 0 && pwrite(f->fd, pid, (size_t)n, 0) < 0) return OK;
+    return OK;
 }
 
 /* --- the machine's names --------------------------------------------------------------- */

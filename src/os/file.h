@@ -38,7 +38,8 @@ MUST_USE err file_datasync(file *f);
 MUST_USE err file_truncate(file *f, uint64_t size);
 /* Reserves bytes on disk for [0, size), so that later writes there cannot meet a full disk. */
 MUST_USE err file_reserve(file *f, uint64_t size);
-/* Takes the advisory lock of this file for this process; ERR_AGAIN when another has it. */
+/* Takes the advisory lock of this file (opened with FILE_WRITE) until it is closed, and writes this
+ * process' id into it. ERR_AGAIN when another has it: the detail says which and what to do. */
 MUST_USE err file_lock(file *f);
 
 MUST_USE err fs_rename(fs *fs, const char *from, const char *to); /* replaces `to` atomically */
