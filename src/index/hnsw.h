@@ -66,8 +66,7 @@ void hnsw_scratch_free(hnsw_scratch *s);
 MUST_USE err hnsw_draft_new(hnsw_draft **out);
 void hnsw_draft_free(hnsw_draft *d);
 
-MUST_USE err hnsw_plan(const hnsw *h, const float *vec, size_t dim, hnsw_scratch *s,
-                       hnsw_draft *d);
+MUST_USE err hnsw_plan(const hnsw *h, const float *vec, size_t dim, hnsw_scratch *s, hnsw_draft *d);
 MUST_USE err hnsw_apply(hnsw *h, uint32_t doc, hnsw_draft *d);
 /* Both at once. `dim` is the index's own. */
 MUST_USE err hnsw_insert(hnsw *h, uint32_t doc, const float *vec);

@@ -41,7 +41,9 @@ __attribute__((constructor(101))) static void cpu_start(void) {
     features = f;
 }
 
-const cpu_features *cpu_features_get(void) { return &features; }
+const cpu_features *cpu_features_get(void) {
+    return &features;
+}
 
 const char *cpu_tier_name(void) {
     return features.avx512 ? "avx512" : features.avx2 ? "avx2" : "scalar";

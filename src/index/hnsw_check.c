@@ -1,0 +1,151 @@
+/* hnsw_check: the validator. Every invariant of hnsw_int.h, each with the words that name it.
+ *
+ * It trusts nothing but the arrays' lengths: a snapshot just loaded goes through it before anyone searches,
+ * so every id is compared with `top` before it is followed, and every list has a ceiling. Cost: each
+ * link is looked up at its other end, about 64 * 64 comparisons a node, so ~1 s for 300,000 nodes.
+ *
+ * Reachability needs no search of the graph: the parent of each node links to it (2), so it is enough that
+ * every way up ends at the root. Marks make that linear: a node whose way is known is not
+ * walked again.
+ */
+#include "index/hnsw_int.h"
+#include <math.h>
+
+#define BROKEN(...) err_set(ERR_INTERNAL, "index broken: " __VA_ARGS__)
+
+static err check_docs(const hnsw *h) {
+    size_t docs = 0;
+    uint32_t live = 0;
+    for (uint32_t id = 0; id < h->top; id++) {
+        uint32_t doc = *node_doc(h, id);
+        live += doc != NONE;
+        for (; doc != NONE; doc = h->doc_next[doc]) {
+            if (doc >= h->doc_cap || h->doc_node[doc] != id)
+                return BROKEN("node %u lists a doc of another node", id);
+            if (++docs > h->doc_cap) return BROKEN("a list of docs has a circle");
+        }
+    }
+    size_t placed = 0;
+    for (size_t doc = 0; doc < h->doc_cap; doc++) placed += h->doc_node[doc] != NONE;
+    if (docs != h->docs || placed != docs)
+        return BROKEN("%zu docs listed, %zu placed", docs, placed);
+    if (live != h->live) return BROKEN("%u live nodes, counted as %u", live, h->live);
+    uint32_t spare = 0;
+    for (uint32_t id = h->free_head; id != NONE; id = node_cold_of(h, id)->parent)
+        if (id >= h->top || node_live(h, id) || ++spare > h->top)
+            return BROKEN("the list of free slots");
+    if (spare != h->top - h->live) return BROKEN("%u free slots listed", spare);
+    return OK;
+}
+
+static err check_twins(const hnsw *h) {
+    size_t used = 0;
+    for (size_t i = 0; i < h->table_size; i++) {
+        used += h->table[i] != NONE;
+        if (h->table[i] != NONE && !node_live(h, h->table[i]))
+            return BROKEN("the table of vectors names a free slot");
+    }
+    if (used != h->live) return BROKEN("the table of vectors has %zu of %u nodes", used, h->live);
+    for (uint32_t id = 0; id < h->top; id++) {
+        if (!node_live(h, id)) continue;
+        uint32_t hash = node_cold_of(h, id)->hash;
+        if (hash != hnsw_hash(h, node_vector(h, id))) return BROKEN("hash of node %u", id);
+        if (hnsw_twin(h, node_vector(h, id), hash) != id)
+            return BROKEN("node %u has a twin, or cannot be found", id);
+    }
+    return OK;
+}
+
+static err check_links(const hnsw *h, uint32_t id) {
+    const uint32_t *links = node_links(h, id);
+    const node_cold *c = node_cold_of(h, id);
+    if (links[0] > h->o.degree || c->back_count > BACK_MAX) return BROKEN("counts of node %u", id);
+    for (uint32_t i = 1; i <= links[0]; i++) {
+        uint32_t to = links[i];
+        if (to == id || !node_live(h, to)) return BROKEN("node %u links to %u", id, to);
+        for (uint32_t j = 1; j < i; j++)
+            if (links[j] == to) return BROKEN("node %u links twice to %u", id, to);
+        const node_cold *t = node_cold_of(h, to);
+        bool known = false;
+        for (uint32_t j = 0; j < MIN(t->back_count, BACK_MAX); j++) known |= t->back[j] == id;
+        if (known == hnsw_link_has(h, to, id)) return BROKEN("link %u -> %u at its end", id, to);
+    }
+    for (uint32_t i = 0; i < c->back_count; i++) {
+        if (!node_live(h, c->back[i]) || !hnsw_link_has(h, c->back[i], id))
+            return BROKEN("node %u knows of a link that is not there", id);
+        for (uint32_t j = 0; j < i; j++)
+            if (c->back[j] == c->back[i]) return BROKEN("node %u knows a link twice", id);
+    }
+    return OK;
+}
+
+/* Every way up ends at the root. `good` has a bit for each node. */
+static err check_ways(const hnsw *h, uint64_t *good) {
+    bits_set(good, h->root);
+    for (uint32_t id = 0; id < h->top; id++) {
+        if (!node_live(h, id)) continue;
+        uint32_t steps = 0, at = id;
+        for (; !bits_get(good, at); at = node_cold_of(h, at)->parent)
+            if (++steps > h->live) return BROKEN("parents of node %u go in a circle", id);
+        for (at = id; !bits_get(good, at); at = node_cold_of(h, at)->parent) bits_set(good, at);
+    }
+    return OK;
+}
+
+static err check_parents(const hnsw *h) {
+    if (h->root >= h->top || !node_live(h, h->root) || node_cold_of(h, h->root)->parent != NONE)
+        return BROKEN("the root");
+    uint32_t children = 0;
+    for (uint32_t id = 0; id < h->top; id++) {
+        if (!node_live(h, id)) continue;
+        const node_cold *c = node_cold_of(h, id);
+        children += c->children;
+        if (id == h->root) continue;
+        if (!node_live(h, c->parent) || !hnsw_link_has(h, c->parent, id))
+            return BROKEN("parent of node %u", id);
+    }
+    if (children != h->live - 1) return BROKEN("%u children of %u nodes", children, h->live);
+    for (uint32_t id = 0; id < h->top; id++) {
+        if (!node_live(h, id)) continue;
+        const uint32_t *links = node_links(h, id);
+        uint32_t mine = 0;
+        for (uint32_t i = 1; i <= links[0]; i++) mine += node_cold_of(h, links[i])->parent == id;
+        if (mine != node_cold_of(h, id)->children) return BROKEN("children of node %u", id);
+    }
+    uint64_t *good = mem_zalloc(bits_words(h->top), sizeof *good);
+    if (!good) return ERR_NO_MEMORY;
+    err rc = check_ways(h, good);
+    mem_free(good);
+    return rc;
+}
+
+static err check_entries(const hnsw *h) {
+    if (h->entry_count == 0 || h->entry_count > ENTRY_MAX || h->entries[0] != h->root)
+        return BROKEN("the entries");
+    for (uint32_t i = 0; i < h->entry_count; i++) {
+        if (!node_live(h, h->entries[i])) return BROKEN("entry %u is a free slot", i);
+        for (uint32_t j = 0; j < i; j++)
+            if (h->entries[j] == h->entries[i]) return BROKEN("entries %u and %u are one", j, i);
+        const uint8_t *code = h->entry_codes + (size_t)i * h->code_stride;
+        if (memcmp(code, node_code(h, h->entries[i]), h->code_stride) != 0)
+            return BROKEN("the code of entry %u", i);
+    }
+    return OK;
+}
+
+err hnsw_validate(const hnsw *h) {
+    TRY(check_docs(h));
+    TRY(check_twins(h));
+    if (!h->model) {
+        bool bare = h->root == NONE && h->entry_count == 0;
+        for (uint32_t id = 0; id < h->top; id++)
+            bare = bare && node_links(h, id)[0] == 0 && node_cold_of(h, id)->back_count == 0;
+        return bare ? OK : BROKEN("links without codes");
+    }
+    if (h->live == 0)
+        return h->root == NONE && h->entry_count == 0 ? OK : BROKEN("a root of nothing");
+    for (uint32_t id = 0; id < h->top; id++)
+        if (node_live(h, id)) TRY(check_links(h, id));
+    TRY(check_parents(h));
+    return check_entries(h);
+}

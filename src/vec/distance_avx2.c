@@ -1,0 +1,229 @@
+/* distance_avx2: the kernels for AVX2, FMA and F16C (Haswell, Zen and later).
+ *
+ * A 32-lane sum is four registers of eight; reducing adds register 2 to 0 and 3 to 1, then 1 to 0,
+ * then halves: the same tree as the scalar code. Tails are copied to zeroed buffers: one more step
+ * of the same loop, no masks.
+ *
+ * Codes: four 32-byte blocks a record at most, so the int16 sums of maddubs cannot overflow: a lane
+ * takes 2 * 4 products pairs of at most 2 * 15 * 127 = 3,810, together 30,480. Widening is thus once
+ * a record. Four records share one reduction, and their factors one conversion.
+ */
+#include "vec/codes.h"
+#include "vec/distance_int.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define AVX2        __attribute__((target("avx2,fma,f16c")))
+#define AVX2_INLINE static inline __attribute__((always_inline, target("avx2,fma,f16c")))
+
+typedef struct lanes {
+    __m256 r[4];
+} lanes;
+
+AVX2_INLINE float lanes_sum(lanes s) {
+    __m256 a = _mm256_add_ps(_mm256_add_ps(s.r[0], s.r[2]), _mm256_add_ps(s.r[1], s.r[3]));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+
+AVX2_INLINE void lanes_step_f32(lanes *s, const float *a, const float *b) {
+    for (int i = 0; i < 4; i++)
+        s->r[i] = _mm256_fmadd_ps(_mm256_loadu_ps(a + 8 * i), _mm256_loadu_ps(b + 8 * i), s->r[i]);
+}
+
+AVX2_INLINE void lanes_step_f16(lanes *s, const f16 *a, const float *b) {
+    for (int i = 0; i < 4; i++) {
+        __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(a + 8 * i)));
+        s->r[i] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + 8 * i), s->r[i]);
+    }
+}
+
+AVX2_INLINE lanes lanes_zero(void) {
+    __m256 z = _mm256_setzero_ps();
+    return (lanes){{z, z, z, z}};
+}
+
+AVX2 static float avx2_dot_f32(const float *a, const float *b, size_t n) {
+    lanes s = lanes_zero();
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) lanes_step_f32(&s, a + i, b + i);
+    if (i < n) {
+        float x[32] = {0}, y[32] = {0};
+        memcpy(x, a + i, (n - i) * sizeof *a);
+        memcpy(y, b + i, (n - i) * sizeof *b);
+        lanes_step_f32(&s, x, y);
+    }
+    return lanes_sum(s);
+}
+
+AVX2 static float avx2_dot_f16(const f16 *a, const float *b, size_t n) {
+    lanes s = lanes_zero();
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) lanes_step_f16(&s, a + i, b + i);
+    if (i < n) {
+        f16 x[32] = {0};
+        float y[32] = {0};
+        memcpy(x, a + i, (n - i) * sizeof *a);
+        memcpy(y, b + i, (n - i) * sizeof *b);
+        lanes_step_f16(&s, x, y);
+    }
+    return lanes_sum(s);
+}
+
+AVX2_INLINE int32_t sum_epi32(__m256i v) {
+    __m128i a = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    a = _mm_add_epi32(a, _mm_shuffle_epi32(a, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(a, _mm_shuffle_epi32(a, 0xb1)));
+}
+
+AVX2_INLINE __m256i load_i8(const int8_t *p) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)p));
+}
+
+AVX2 static int32_t avx2_dot_i8(const int8_t *a, const int8_t *b, size_t n) {
+    __m256i s = _mm256_setzero_si256();
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        s = _mm256_add_epi32(s, _mm256_madd_epi16(load_i8(a + i), load_i8(b + i)));
+    int32_t sum = sum_epi32(s);
+    for (; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+AVX2 static void avx2_axpy(float *y, float a, const float *x, size_t n) {
+    __m256 f = _mm256_set1_ps(a);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256 r = _mm256_fmadd_ps(f, _mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i));
+        _mm256_storeu_ps(y + i, r);
+    }
+    for (; i < n; i++) y[i] = __builtin_fmaf(a, x[i], y[i]);
+}
+
+AVX2 static void avx2_f16_from_f32(f16 *to, const float *from, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT);
+        _mm_storeu_si128((void *)(to + i), h);
+    }
+    for (; i < n; i++) to[i] = _cvtss_sh(from[i], _MM_FROUND_TO_NEAREST_INT);
+}
+
+AVX2 static void avx2_f32_from_f16(float *to, const f16 *from, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(from + i))));
+    for (; i < n; i++) to[i] = _cvtsh_ss(from[i]);
+}
+
+AVX2 static void avx2_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
+                                int32_t *y) {
+    for (size_t r = 0; r < rows; r++, m += cols) {
+        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
+        for (size_t c = 0; c < cols; c += 32) {
+            __m256i x0 = _mm256_loadu_si256((const void *)(x + c));
+            __m256i x1 = _mm256_loadu_si256((const void *)(x + c + 16));
+            s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(load_i8(m + c), x0));
+            s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(load_i8(m + c + 16), x1));
+        }
+        y[r] = sum_epi32(_mm256_add_epi32(s0, s1));
+    }
+}
+
+AVX2 static size_t avx2_above(const float *scores, size_t n, float threshold, uint16_t *index) {
+    size_t count = 0, i = 0;
+    __m256 t = _mm256_set1_ps(threshold);
+    for (; i + 8 <= n; i += 8) {
+        __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(scores + i), t, _CMP_GT_OQ);
+        unsigned mask = (unsigned)_mm256_movemask_ps(above);
+        for (; mask; mask &= mask - 1) index[count++] = (uint16_t)(i + (size_t)__builtin_ctz(mask));
+    }
+    for (; i < n; i++)
+        if (scores[i] > threshold) index[count++] = (uint16_t)i;
+    return count;
+}
+
+/* Sums of products of one record as eight int32 lanes; blocks is stride / 32, at most 4. */
+AVX2_INLINE __m256i record_sums(const codes_query *q, const uint8_t *code, int blocks) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i sum = _mm256_setzero_si256();
+    for (int b = 0; b < blocks; b++) {
+        __m256i c = _mm256_loadu_si256((const void *)(code + 32 * b));
+        __m256i low = _mm256_and_si256(c, nibble);
+        __m256i high = _mm256_and_si256(_mm256_srli_epi16(c, 4), nibble);
+        __m256i ql = _mm256_loadu_si256((const void *)(q->low + 32 * b));
+        __m256i qh = _mm256_loadu_si256((const void *)(q->high + 32 * b));
+        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(low, ql));
+        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(high, qh));
+    }
+    return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+}
+
+AVX2_INLINE int load_tail(const uint8_t *code, size_t stride) {
+    int v;
+    memcpy(&v, code + stride - 4, 4);
+    return v;
+}
+
+AVX2_INLINE void score_four(const codes_query *q, const uint8_t *const *codes, int blocks,
+                            float *out) {
+    size_t stride = (size_t)blocks * 32;
+    __m256i a =
+        _mm256_hadd_epi32(record_sums(q, codes[0], blocks), record_sums(q, codes[1], blocks));
+    __m256i b =
+        _mm256_hadd_epi32(record_sums(q, codes[2], blocks), record_sums(q, codes[3], blocks));
+    __m256i c = _mm256_hadd_epi32(a, b);
+    __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(c), _mm256_extracti128_si256(c, 1));
+    __m128i tails = _mm_setr_epi32(load_tail(codes[0], stride), load_tail(codes[1], stride),
+                                   load_tail(codes[2], stride), load_tail(codes[3], stride));
+    __m256 both = _mm256_cvtph_ps(tails); /* factor, bias of each record in turn */
+    __m128 x = _mm256_castps256_ps128(both), y = _mm256_extractf128_ps(both, 1);
+    __m128 factor = _mm_shuffle_ps(x, y, 0x88), bias = _mm_shuffle_ps(x, y, 0xdd);
+    __m128 inner = _mm_mul_ps(_mm_cvtepi32_ps(sums), _mm_set1_ps(q->scale));
+    inner = _mm_add_ps(inner, _mm_set1_ps(q->offset));
+    bias = _mm_add_ps(bias, _mm_set1_ps(q->base));
+    _mm_storeu_ps(out, _mm_add_ps(_mm_mul_ps(factor, inner), bias));
+}
+
+AVX2_INLINE void score_all(const codes_query *q, const uint8_t *const *codes, size_t n, int blocks,
+                           float *out) {
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) score_four(q, codes + i, blocks, out + i);
+    if (i == n) return;
+    const uint8_t *last[4];
+    float tmp[4];
+    for (size_t j = 0; j < 4; j++) last[j] = codes[MIN(i + j, n - 1)];
+    score_four(q, last, blocks, tmp);
+    memcpy(out + i, tmp, (n - i) * sizeof *out);
+}
+
+AVX2 static void avx2_codes_score(const codes_query *q, const uint8_t *const *codes, size_t n,
+                                  float *out) {
+    if (q->stride == 128)
+        score_all(q, codes, n, 4, out);
+    else
+        score_all(q, codes, n, 2, out);
+}
+
+static const vec_kernels table = {
+    .dot_f32 = avx2_dot_f32,
+    .dot_f16 = avx2_dot_f16,
+    .dot_i8 = avx2_dot_i8,
+    .axpy = avx2_axpy,
+    .f16_from_f32 = avx2_f16_from_f32,
+    .f32_from_f16 = avx2_f32_from_f16,
+    .matvec_i8 = avx2_matvec_i8,
+    .above = avx2_above,
+    .codes_score = avx2_codes_score,
+};
+
+const vec_kernels *distance_avx2_table(void) {
+    return &table;
+}
+#else
+const vec_kernels *distance_avx2_table(void) {
+    return NULL;
+}
+#endif
