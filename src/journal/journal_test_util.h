@@ -3,6 +3,7 @@
 #define KITH_JOURNAL_JOURNAL_TEST_UTIL_H
 
 #include "journal/journal.h"
+#include "os/sim.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
