@@ -12,9 +12,10 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <time.h>
 
-enum { POOL_THREADS_MAX = 256, THREAD_STACK_BYTES = 1 << 20 };
+enum { POOL_THREADS_MAX = 256, THREAD_STACK_BYTES = 1 << 20, BACKGROUND_NICE = 10 };
 
 static void must(int rc) {
     KITH_ASSERT(rc == 0);
@@ -129,6 +130,11 @@ err thread_start(thread *t, const char *name, void (*fn)(void *), void *arg) {
 
 void thread_join(thread *t) {
     must(pthread_join(t->t, NULL));
+}
+
+void thread_lower_priority(void) {
+    /* On Linux the process priority of id 0 is that of the calling thread. */
+    (void)setpriority(PRIO_PROCESS, 0, BACKGROUND_NICE);
 }
 
 unsigned thread_cores(void) {

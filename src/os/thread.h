@@ -43,6 +43,8 @@ void rwlock_unlock(rwlock *l);
 /* `name` is at most 15 bytes; it shows in debuggers. All signals are blocked in new threads. */
 MUST_USE err thread_start(thread *t, const char *name, void (*fn)(void *), void *arg);
 void thread_join(thread *t);
+/* This thread gives way to others when cores are scarce (nice 10); best effort. */
+void thread_lower_priority(void);
 unsigned thread_cores(void); /* cores this process may use (affinity respected), at least 1 */
 
 /* A pool of workers over one bounded queue. pool_submit returns ERR_AGAIN when the queue is full.

@@ -1,0 +1,45 @@
+/* client: a small blocking HTTP client over libcurl, for the command line and for what kith asks of
+ * others. One client, one connection kept open, one thread.
+ *
+ *     http_client *c;
+ *     TRY(http_client_open("http://127.0.0.1:8080", token, &c));
+ *     http_reply r;
+ *     TRY(http_call(c, &(http_ask){.method = "GET", .target = "/v1/status"}, &r));
+ *     ... r.status, r.body (valid until the next call) ...
+ *     http_client_close(c);
+ *
+ * Errors: ERR_INVALID (a URL that is none), ERR_AGAIN (nobody listens there), ERR_TIMEOUT, ERR_IO
+ * (cut), ERR_TOO_LARGE (an answer over HTTP_REPLY_MAX). An HTTP status of 400 or more is no error here.
+ */
+#ifndef KITH_NET_CLIENT_H
+#define KITH_NET_CLIENT_H
+
+#include "base/base.h"
+
+#define HTTP_REPLY_MAX (64 * MIB)
+
+typedef struct http_client http_client;
+
+typedef struct http_ask {
+    const char *method;       /* "GET", "POST", ... */
+    const char *target;       /* path and query, percent-encoded */
+    const char *content_type; /* NULL: no body */
+    str body;
+    uint32_t timeout_ms; /* 0: 30,000 */
+} http_ask;
+
+typedef struct http_reply {
+    int status;
+    str body;
+    uint64_t lsn; /* of the header Kith-LSN; 0 when absent */
+} http_reply;
+
+/* `token` NULL: no Authorization header. */
+MUST_USE err http_client_open(const char *base_url, const char *token, http_client **out);
+void http_client_close(http_client *c);
+MUST_USE err http_call(http_client *c, const http_ask *ask, http_reply *out);
+
+/* Percent-encodes `s` for a path segment or a query value, into b. */
+void http_encode(strbuf *b, str s);
+
+#endif
