@@ -2,7 +2,7 @@
  * sentence-transformers model in this process) and mock (deterministic, for tests and dry runs).
  *
  *     provider *p;
- *     TRY(provider_local_open(fs_real(), "model/all-minilm-l6-v2", &p));
+ *     TRY(provider_local_open(fs_real(), "model/all-minilm-l6-v2", "f32", &p));
  *     TRY(provider_embed(p, texts, n, EMBED_DOCUMENT, out, NULL));   // out: n x provider_dim floats
  *
  * A provider may be used from many threads at once. Vectors are finite and of unit length.
@@ -23,12 +23,14 @@ typedef struct embed_usage {
 
 typedef struct provider provider;
 
-MUST_USE err provider_local_open(fs *fs, const char *model_dir, provider **out);
+/* precision: "f32", "bf16" or "int8"; part of the space. */
+MUST_USE err provider_local_open(fs *fs, const char *model_dir, const char *precision,
+                                 provider **out);
 /* Unit vectors from hashed words and character trigrams: texts that share words are near. */
 MUST_USE err provider_mock_open(uint32_t dim, provider **out);
 void provider_close(provider *p);
 
-/* "local/all-minilm-l6-v2/384/cosine": two vectors may be compared only when this is equal. */
+/* "local/all-minilm-l6-v2/f32/384/cosine": two vectors may be compared only when this is equal. */
 const char *provider_space(const provider *p);
 uint32_t provider_dim(const provider *p);
 size_t provider_texts_max(const provider *p); /* the most texts of one call */
