@@ -31,7 +31,7 @@ static void count_terms(const uint32_t *tokens, uint32_t n, const uint32_t *term
                         uint32_t *tf) {
     for (uint32_t i = 0; i < n_terms; i++) {
         uint32_t count = 0;
-        for (uint32_t j = 0; j < n; j++) count += tokens[j] == terms[i];
+        for (uint32_t j = 0; j < n; j++) count += (tokens[j] & POSTINGS_ID) == terms[i];
         tf[i] = count;
     }
 }

@@ -10,7 +10,8 @@
 
 #include "base/base.h"
 
-#define POSTINGS_PAD 64 /* bytes that may be read behind packed input */
+#define POSTINGS_ID  0x7fffffffu /* a token: its term, */
+#define POSTINGS_ALT 0x80000000u /* and a bit that is the owner's */
 
 typedef struct postings_kernels {
     /* Each looks at 64 neighbours and answers with a bit for each. */
@@ -18,7 +19,8 @@ typedef struct postings_kernels {
     uint64_t (*masked_equal_u32)(const uint32_t *p, uint32_t mask, uint32_t value);
     uint64_t (*less_i64)(const int64_t *p, int64_t value); /* p[j] < value */
 
-    /* tf[i] = how many of tokens[0..n) are terms[i], for i < n_terms; n may be 0. */
+    /* tf[i] = how many of tokens[0..n) are terms[i], for i < n_terms; n may be 0. The top bit of
+     * a token is not looked at; that of a term is 0. */
     void (*count_terms)(const uint32_t *tokens, uint32_t n, const uint32_t *terms, uint32_t n_terms,
                         uint32_t *tf);
 

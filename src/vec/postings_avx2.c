@@ -46,26 +46,31 @@ AVX2 static uint64_t less_i64(const int64_t *p, int64_t value) {
     return m;
 }
 
-AVX2 static uint32_t count_one(const uint32_t *tokens, uint32_t n, uint32_t term) {
-    uint32_t count = 0, j = 0;
-    __m256i t = _mm256_set1_epi32((int)term);
-    for (; j + 8 <= n; j += 8) {
-        __m256i e = _mm256_cmpeq_epi32(load(tokens + j), t);
-        count += (uint32_t)_mm_popcnt_u32((uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(e)));
-    }
-    if (j + 4 <= n) {
-        __m128i e = _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)(const void *)(tokens + j)),
-                                    _mm256_castsi256_si128(t));
-        count += (uint32_t)_mm_popcnt_u32((uint32_t)_mm_movemask_ps(_mm_castsi128_ps(e)));
-        j += 4;
-    }
-    for (; j < n; j++) count += tokens[j] == term;
-    return count;
+AVX2 static uint32_t bits_of(__m256i e) {
+    return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(e));
+}
+
+/* The last 1 to 7 tokens are loaded under a mask; lanes beyond them are 0xffffffff, no term. */
+AVX2 static __m256i load_tail(const uint32_t *p, uint32_t n) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i in = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane);
+    __m256i x = _mm256_maskload_epi32((const int *)(const void *)p, in);
+    __m256i id = _mm256_and_si256(x, _mm256_set1_epi32((int)POSTINGS_ID));
+    return _mm256_or_si256(id, _mm256_andnot_si256(in, _mm256_set1_epi32(-1)));
 }
 
 AVX2 static void count_terms(const uint32_t *tokens, uint32_t n, const uint32_t *terms,
                              uint32_t n_terms, uint32_t *tf) {
-    for (uint32_t i = 0; i < n_terms; i++) tf[i] = count_one(tokens, n, terms[i]);
+    const __m256i id = _mm256_set1_epi32((int)POSTINGS_ID);
+    for (uint32_t i = 0; i < n_terms; i++) tf[i] = 0;
+    for (uint32_t j = 0; j < n; j += 8) {
+        __m256i x =
+            n - j >= 8 ? _mm256_and_si256(load(tokens + j), id) : load_tail(tokens + j, n - j);
+        for (uint32_t i = 0; i < n_terms; i++) {
+            __m256i e = _mm256_cmpeq_epi32(x, _mm256_set1_epi32((int)terms[i]));
+            tf[i] += (uint32_t)_mm_popcnt_u32(bits_of(e));
+        }
+    }
 }
 
 AVX2 static void add_bits(const uint32_t *bits, uint32_t n_words, uint16_t add, uint16_t *sums) {

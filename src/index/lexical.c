@@ -1,0 +1,497 @@
+/* The words index: documents, their slots, and how they come and go.
+ *
+ *      doc 17 --doc_slot--> slot 4711 --pages--> extent 3 (lengths 9 to 10, slots 4096..8191)
+ *                                                   docs[615] = 17, lens[615] = 9
+ *                                                   tokens[615] = the, cat, #sat|, sat(alt), ...
+ *      "cat" --words--> term 88 --> blocks of slots: ... 4640, 4711, 4790 ...
+ *
+ * Two ideas make it small, fast and simple.
+ *
+ * Slots by length. BM25 of a short post depends nearly only on which words it has and how long it is:
+ * tf is 1 in nine postings of ten. A document gets a slot in an extent of its length class, so a
+ * whole extent shares one length, and the score of "has words A and C" is one number there. An extent
+ * whose best possible number is below the k-th best so far is skipped without reading a posting, and
+ * postings need neither lengths nor impacts. (A block-max index learns such bounds from whatever
+ * documents happen to be neighbours; here neighbours are alike by construction.)
+ *
+ * Sequences. The tokens of a document lie in order beside its slot, four bytes each. They decide all that
+ * lists cannot: exact tf and score of the few candidates that bounds let through (one memory
+ * access for all words of the query, instead of a seek in each list), phrases, words that must not be
+ * there, explanations, and which lists to leave when a document goes: a delete needs no text. The
+ * snapshot is the dictionary and the sequences; lists follow from them.
+ *
+ * Memory a document: 10 bytes, and 4 a token (up to an eighth more for rounding); a posting about one
+ * byte; a word 24 + 24. docs/words.md has the measured figures.
+ *
+ * Invariants
+ *  1 doc_slot[d] = s  exactly when  docs[s] = d; docs of other slots in use are on the free list.
+ *  2 A term's list holds slot s with tf n exactly when the tokens of s hold it n times (255 and more
+ *    are 255). df is the length of the list; a term number with df 0 has no name.
+ *  3 The tokens of a slot that is not in use are zero: a deleted document leaves nothing.
+ *  4 Insert and delete prepare all edits, then commit them; only preparation can fail.
+ */
+#include "index/lexical_int.h"
+
+/* ---- length classes ---- */
+
+uint32_t class_of_length(uint32_t len) {
+    uint32_t x = len - 1;
+    if (x < 8) return x;
+    uint32_t e = 31 - (unsigned)__builtin_clz(x);
+    return 8 + (e - 3) * 4 + ((x >> (e - 2)) & 3);
+}
+
+uint32_t class_length_min(uint32_t cls) {
+    if (cls < 8) return cls + 1;
+    uint32_t e = (cls - 8) / 4 + 3, sub = (cls - 8) % 4;
+    return ((4 + sub) << (e - 2)) + 1;
+}
+
+uint32_t class_length_max(uint32_t cls) {
+    return cls < 8 ? cls + 1 : class_length_min(cls) + (1u << ((cls - 8) / 4 + 1)) - 1;
+}
+
+/* ---- life ---- */
+
+err lexical_new(const lexical_options *options, lexical **out) {
+    *out = NULL;
+    lexical_options o = options ? *options : (lexical_options){LEXICAL_K1, LEXICAL_B};
+    if (!(o.k1 >= 0 && o.k1 <= 10 && o.b >= 0 && o.b <= 1))
+        return err_set(ERR_INVALID, "words: expected k1 in 0..10 and b in 0..1");
+    lexical *ix = mem_zalloc(1, sizeof *ix);
+    if (!ix) return ERR_NO_MEMORY;
+    ix->k1 = o.k1;
+    ix->b = o.b;
+    ix->kernels = postings_kernels_get();
+    for (uint32_t c = 0; c < CLASSES; c++) ix->classes[c].free_head = FREE_END;
+    err rc = names_new(&ix->words);
+    if (rc != OK) {
+        mem_free(ix);
+        return rc;
+    }
+    *out = ix;
+    return OK;
+}
+
+static void extent_free(extent *e) {
+    if (e->longs)
+        for (uint32_t i = 0; i < e->size; i++) mem_free(e->longs[i]);
+    mem_free(e->longs);
+    mem_free(e->tokens);
+    mem_free(e->docs);
+    mem_free(e->lens);
+}
+
+void lexical_free(lexical *ix) {
+    if (!ix) return;
+    for (uint32_t t = 0; t < terms_end(ix); t++)
+        term_free(&ix->terms[t]);
+    for (size_t i = 0; i < ix->n_extents; i++) extent_free(&ix->extents[i]);
+    for (uint32_t c = 0; c < CLASSES; c++) mem_free(ix->classes[c].extents);
+    names_free(ix->words);
+    mem_free(ix->terms);
+    mem_free(ix->extents);
+    mem_free(ix->pages);
+    mem_free(ix->doc_slot);
+    mem_free(ix->ids);
+    mem_free(ix->sorted);
+    mem_free(ix->edits);
+    mem_free(ix);
+}
+
+/* ---- room ---- */
+
+err lexical_grow_docs(lexical *ix, uint32_t doc) {
+    if (doc >= LEXICAL_DOC_MAX)
+        return err_set(ERR_TOO_LARGE, "document: number %u, limit is %u", doc, LEXICAL_DOC_MAX);
+    if (doc < ix->docs_cap) return OK;
+    size_t cap = MAX(ix->docs_cap + ix->docs_cap / 2, (size_t)doc + 1);
+    cap = MAX(cap, 256);
+    uint32_t *p = mem_realloc(ix->doc_slot, cap * sizeof *p);
+    if (!p) return ERR_NO_MEMORY;
+    memset(p + ix->docs_cap, 0xff, (cap - ix->docs_cap) * sizeof *p);
+    ix->doc_slot = p;
+    ix->docs_cap = cap;
+    return OK;
+}
+
+err lexical_grow_terms(lexical *ix) {
+    size_t need = names_end(ix->words);
+    if (need <= ix->terms_cap) return OK;
+    size_t cap = MAX(ix->terms_cap + ix->terms_cap / 2, need);
+    cap = MAX(cap, 256);
+    term *p = mem_realloc(ix->terms, cap * sizeof *p);
+    if (!p) return ERR_NO_MEMORY;
+    memset(p + ix->terms_cap, 0, (cap - ix->terms_cap) * sizeof *p);
+    ix->terms = p;
+    ix->terms_cap = cap;
+    return OK;
+}
+
+/* ---- slots ---- */
+
+static err extent_init(extent *e, uint32_t cls, uint32_t size) {
+    uint32_t longest = class_length_max(cls);
+    e->cls = cls;
+    e->size = size;
+    e->stride = longest <= STRIDE_MAX ? longest : 0;
+    e->docs = mem_alloc(size * sizeof *e->docs);
+    e->lens = mem_zalloc(size, sizeof *e->lens);
+    if (e->stride)
+        e->tokens = mem_zalloc((size_t)size * e->stride, sizeof *e->tokens);
+    else
+        e->longs = mem_zalloc(size, sizeof *e->longs);
+    bool ok = e->docs && e->lens && (e->tokens || e->longs);
+    if (!ok) extent_free(e);
+    return ok ? OK : ERR_NO_MEMORY;
+}
+
+/* A class's extents double, so that few documents take little room and many stand together. */
+static err extent_add(lexical *ix, uint32_t cls) {
+    length_class *c = &ix->classes[cls];
+    uint32_t size = EXTENT_MIN;
+    while (size < EXTENT_MAX && size < c->live) size *= 2;
+    size_t base = ix->n_pages * 64;
+    if (base + size > SLOT_MAX) return err_set(ERR_TOO_LARGE, "words: limit is %u slots", SLOT_MAX);
+    TRY(mem_grow((void **)&ix->extents, &ix->extents_cap, ix->n_extents + 1, sizeof(extent),
+                 SLOT_MAX / 64));
+    TRY(mem_grow((void **)&ix->pages, &ix->pages_cap, ix->n_pages + size / 64, sizeof(uint32_t),
+                 SLOT_MAX / 64));
+    TRY(mem_grow((void **)&c->extents, &c->cap, c->count + 1, sizeof(uint32_t), SLOT_MAX / 64));
+    extent e = {.base = (uint32_t)base};
+    TRY(extent_init(&e, cls, size));
+    uint32_t number = (uint32_t)ix->n_extents++;
+    ix->extents[number] = e;
+    c->extents[c->count++] = number;
+    for (uint32_t i = 0; i < size / 64; i++) ix->pages[ix->n_pages++] = number;
+    ix->bytes_sequences +=
+        e.stride ? (uint64_t)size * e.stride * sizeof(uint32_t) : size * sizeof(uint32_t *);
+    return OK;
+}
+
+/* The slot that the next document of the class will have; made available, not taken. */
+static err slot_reserve(lexical *ix, uint32_t cls, uint32_t *slot) {
+    length_class *c = &ix->classes[cls];
+    if (c->free_head != FREE_END) {
+        *slot = c->free_head;
+        return OK;
+    }
+    extent *e = c->count ? &ix->extents[c->extents[c->count - 1]] : NULL;
+    if (!e || e->used == e->size) {
+        TRY(extent_add(ix, cls));
+        e = &ix->extents[ix->n_extents - 1];
+    }
+    *slot = e->base + e->used;
+    return OK;
+}
+
+static void slot_take(lexical *ix, uint32_t slot, uint32_t doc, uint32_t n) {
+    extent *e = &ix->extents[ix->pages[slot >> 6]];
+    length_class *c = &ix->classes[e->cls];
+    uint32_t i = slot - e->base;
+    if (c->free_head == slot)
+        c->free_head = e->docs[i] & FREE_END;
+    else
+        e->used++;
+    e->docs[i] = doc;
+    e->lens[i] = (uint16_t)n;
+    e->live++;
+    c->live++;
+}
+
+static void slot_give(lexical *ix, uint32_t slot) {
+    extent *e = &ix->extents[ix->pages[slot >> 6]];
+    length_class *c = &ix->classes[e->cls];
+    uint32_t i = slot - e->base;
+    if (e->stride) {
+        memset(e->tokens + (size_t)i * e->stride, 0, e->stride * sizeof(uint32_t));
+    } else {
+        ix->bytes_sequences -= e->lens[i] * sizeof(uint32_t);
+        mem_free(e->longs[i]);
+        e->longs[i] = NULL;
+    }
+    e->docs[i] = FREE_BIT | c->free_head;
+    e->lens[i] = 0;
+    c->free_head = slot;
+    e->live--;
+    c->live--;
+}
+
+/* ---- distinct terms of a document ---- */
+
+/* Shell's sort with Ciura's gaps: no recursion, no allocation, fine for a post of any length. */
+static void sort_ids(uint32_t *a, uint32_t n) {
+    static const uint32_t gaps[] = {27901, 12401, 5512, 2449, 1088, 484, 214, 95, 41, 19, 8, 4, 1};
+    for (size_t g = 0; g < COUNT_OF(gaps); g++)
+        for (uint32_t i = gaps[g]; i < n; i++) {
+            uint32_t x = a[i], j = i;
+            for (; j >= gaps[g] && a[j - gaps[g]] > x; j -= gaps[g]) a[j] = a[j - gaps[g]];
+            a[j] = x;
+        }
+}
+
+/* Room for the edits of n tokens, and the tokens sorted by term in ix->sorted. */
+static err sort_tokens(lexical *ix, const uint32_t *tokens, uint32_t n) {
+    TRY(mem_grow((void **)&ix->sorted, &ix->sorted_cap, n, sizeof(uint32_t), UINT16_MAX));
+    TRY(mem_grow((void **)&ix->edits, &ix->edits_cap, n, sizeof(edit), UINT16_MAX));
+    for (uint32_t i = 0; i < n; i++) ix->sorted[i] = tokens[i] & TOKEN_ID;
+    sort_ids(ix->sorted, n);
+    return OK;
+}
+
+/* Steps to the next distinct term of ix->sorted; false at the end. */
+static bool next_distinct(const lexical *ix, uint32_t n, uint32_t *at, uint32_t *id, uint8_t *tf) {
+    if (*at == n) return false;
+    uint32_t from = *at;
+    *id = ix->sorted[from];
+    while (*at < n && ix->sorted[*at] == *id) ++*at;
+    *tf = (uint8_t)MIN(*at - from, (uint32_t)LEXICAL_TF_MAX);
+    return true;
+}
+
+/* Makes an edit for each distinct term; none stays when one fails. */
+static err prepare_edits(lexical *ix, uint32_t n, uint32_t slot, bool insert, uint32_t *n_edits) {
+    uint32_t at = 0, id, made = 0;
+    uint8_t tf;
+    err rc = OK;
+    while (rc == OK && next_distinct(ix, n, &at, &id, &tf)) {
+        edit *e = &ix->edits[made];
+        *e = (edit){.term = id};
+        const term *t = &ix->terms[id];
+        rc = insert ? edit_insert(t, slot, tf, e) : edit_remove(t, slot, e);
+        made += rc == OK;
+    }
+    if (rc != OK)
+        for (uint32_t i = 0; i < made; i++) edit_abort(&ix->edits[i]);
+    *n_edits = made;
+    return rc;
+}
+
+/* ---- insert ---- */
+
+static void put_tokens(lexical *ix, uint32_t slot, uint32_t *long_tokens, uint32_t n) {
+    extent *e = &ix->extents[ix->pages[slot >> 6]];
+    uint32_t i = slot - e->base;
+    if (e->stride) {
+        memcpy(e->tokens + (size_t)i * e->stride, ix->ids, n * sizeof(uint32_t));
+    } else {
+        e->longs[i] = long_tokens;
+        ix->bytes_sequences += n * sizeof(uint32_t);
+    }
+}
+
+err lexical_insert_ids(lexical *ix, uint32_t doc, uint32_t n) {
+    if (n == 0) {
+        ix->doc_slot[doc] = SLOT_EMPTY;
+        ix->docs++;
+        return OK;
+    }
+    uint32_t cls = class_of_length(n), slot, n_edits = 0, *long_tokens = NULL;
+    TRY(slot_reserve(ix, cls, &slot));
+    TRY(sort_tokens(ix, ix->ids, n));
+    if (class_length_max(cls) > STRIDE_MAX) {
+        long_tokens = mem_dup(ix->ids, n * sizeof(uint32_t));
+        if (!long_tokens) return ERR_NO_MEMORY;
+    }
+    err rc = prepare_edits(ix, n, slot, true, &n_edits);
+    if (rc != OK) {
+        mem_free(long_tokens);
+        return rc;
+    }
+    for (uint32_t i = 0; i < n_edits; i++)
+        edit_commit(&ix->terms[ix->edits[i].term], &ix->edits[i]);
+    slot_take(ix, slot, doc, n);
+    ix->doc_slot[doc] = slot;
+    ix->docs++;
+    ix->tokens += n;
+    ix->postings += n_edits;
+    put_tokens(ix, slot, long_tokens, n);
+    return OK;
+}
+
+/* Drops names that no document has: those that a failed insert had added. */
+static void drop_unused(lexical *ix, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t id = ix->ids[i] & TOKEN_ID;
+        bool used = id < ix->terms_cap && ix->terms[id].df > 0;
+        if (!used && names_text(ix->words, id).ptr) names_del(ix->words, id);
+    }
+}
+
+static err name_tokens(lexical *ix, const token *tokens, uint32_t n, uint32_t *named) {
+    for (uint32_t i = 0; i < n; i++) {
+        if (tokens[i].term.len == 0 || tokens[i].term.len > ANALYZE_TERM_MAX)
+            return err_set(ERR_INVALID, "words: a term of %zu bytes, expected 1 to %d",
+                           tokens[i].term.len, ANALYZE_TERM_MAX);
+        uint32_t id;
+        TRY(names_add(ix->words, tokens[i].term, &id));
+        ix->ids[i] = id | (tokens[i].alt && i ? TOKEN_ALT : 0);
+        ++*named;
+    }
+    return lexical_grow_terms(ix);
+}
+
+err lexical_insert(lexical *ix, uint32_t doc, const token *tokens, size_t n) {
+    if (n > ANALYZE_TOKENS_MAX)
+        return err_set(ERR_TOO_LARGE, "words: %zu tokens, limit is %d", n, ANALYZE_TOKENS_MAX);
+    TRY(lexical_grow_docs(ix, doc));
+    if (ix->doc_slot[doc] != SLOT_NONE)
+        return err_set(ERR_EXISTS, "words: document %u is there", doc);
+    TRY(mem_grow((void **)&ix->ids, &ix->ids_cap, n, sizeof(uint32_t), UINT16_MAX));
+    uint32_t named = 0;
+    err rc = name_tokens(ix, tokens, (uint32_t)n, &named);
+    if (rc == OK) rc = lexical_insert_ids(ix, doc, (uint32_t)n);
+    if (rc != OK) drop_unused(ix, named);
+    return rc;
+}
+
+/* ---- delete ---- */
+
+bool lexical_has(const lexical *ix, uint32_t doc) {
+    return doc < ix->docs_cap && ix->doc_slot[doc] != SLOT_NONE;
+}
+
+err lexical_delete(lexical *ix, uint32_t doc) {
+    if (!lexical_has(ix, doc)) return err_set(ERR_NOT_FOUND, "words: no document %u", doc);
+    uint32_t slot = ix->doc_slot[doc], n_edits = 0;
+    if (slot != SLOT_EMPTY) {
+        const extent *e = extent_of(ix, slot);
+        uint32_t n = e->lens[slot - e->base];
+        TRY(sort_tokens(ix, extent_tokens(e, slot - e->base), n));
+        TRY(prepare_edits(ix, n, slot, false, &n_edits));
+        for (uint32_t i = 0; i < n_edits; i++) {
+            term *t = &ix->terms[ix->edits[i].term];
+            edit_commit(t, &ix->edits[i]);
+            if (t->df == 0) names_del(ix->words, ix->edits[i].term);
+        }
+        slot_give(ix, slot);
+        ix->tokens -= n;
+        ix->postings -= n_edits;
+    }
+    ix->doc_slot[doc] = SLOT_NONE;
+    ix->docs--;
+    return OK;
+}
+
+/* ---- terms ---- */
+
+uint32_t lexical_df(const lexical *ix, str text) {
+    uint32_t id = names_get(ix->words, text);
+    return id == NAMES_NONE ? 0 : ix->terms[id].df;
+}
+
+static bool suggestion_before(lexical_suggestion x, lexical_suggestion y) {
+    return x.df != y.df ? x.df > y.df : str_cmp(x.term, y.term) < 0;
+}
+
+size_t lexical_terms_prefix(const lexical *ix, str prefix, lexical_suggestion *out, size_t max) {
+    size_t n = 0;
+    if (max == 0) return 0;
+    for (uint32_t id = 0; id < terms_end(ix); id++) {
+        uint32_t df = ix->terms[id].df;
+        if (df == 0 || (n == max && df < out[n - 1].df)) continue;
+        lexical_suggestion x = {names_text(ix->words, id), df};
+        if (!str_starts(x.term, prefix) || (n == max && !suggestion_before(x, out[n - 1])))
+            continue;
+        size_t i = n < max ? n++ : n - 1;
+        for (; i > 0 && suggestion_before(x, out[i - 1]); i--) out[i] = out[i - 1];
+        out[i] = x;
+    }
+    return n;
+}
+
+/* ---- accounting ---- */
+
+void lexical_stats_get(const lexical *ix, lexical_stats *out) {
+    *out = (lexical_stats){.docs = ix->docs,
+                           .terms = names_count(ix->words),
+                           .postings = ix->postings,
+                           .tokens = ix->tokens,
+                           .bytes_sequences = ix->bytes_sequences};
+    for (uint32_t t = 0; t < terms_end(ix); t++)
+        out->bytes_postings += term_bytes(&ix->terms[t]);
+    out->bytes_dictionary = names_bytes(ix->words) + ix->terms_cap * (sizeof(term) - sizeof(block));
+    out->bytes_documents = sizeof *ix + ix->docs_cap * sizeof(uint32_t) +
+                           ix->n_pages * (64 * (sizeof(uint32_t) + sizeof(uint16_t)) + 4) +
+                           ix->extents_cap * sizeof(extent);
+}
+
+/* ---- validation ---- */
+
+static err bad(const char *what, uint32_t at) {
+    return err_set(ERR_INTERNAL, "words: %s at %u", what, at);
+}
+
+/* Every posting of the list is what the tokens of its slot say. */
+static err validate_term(const lexical *ix, uint32_t id, uint64_t *postings) {
+    const term *t = &ix->terms[id];
+    bool named = names_text(ix->words, id).ptr != NULL;
+    if (named != (t->df > 0) || (t->df > 0) != (t->n_blocks > 0)) return bad("df", id);
+    uint32_t df = 0, last = 0;
+    for (uint32_t i = 0; i < t->n_blocks; i++) {
+        const block *b = &term_blocks(t)[i];
+        TRY(block_validate(b));
+        posting_run r = {.n = 0};
+        block_read(b, &r);
+        for (uint32_t j = 0; j < r.n; j++) {
+            uint32_t slot = r.slots[j], tf;
+            if (df + j && slot <= last) return bad("order of slots of term", id);
+            last = slot;
+            if (slot >> 6 >= ix->n_pages) return bad("slot of term", id);
+            const extent *e = extent_of(ix, slot);
+            uint32_t at = slot - e->base;
+            if (at >= e->used || (e->docs[at] & FREE_BIT)) return bad("free slot of term", id);
+            ix->kernels->count_terms(extent_tokens(e, at), e->lens[at], &id, 1, &tf);
+            if (MIN(tf, (uint32_t)LEXICAL_TF_MAX) != r.tfs[j]) return bad("tf of term", id);
+        }
+        df += r.n;
+    }
+    *postings += df;
+    return df == t->df ? OK : bad("length of list", id);
+}
+
+/* Adds up distinct terms of a slot in use; a free one must hold nothing. */
+static err validate_slot(const lexical *ix, const extent *e, uint32_t i, uint64_t *distinct) {
+    uint32_t n = e->lens[i];
+    if (e->docs[i] & FREE_BIT) {
+        for (uint32_t j = 0; j < e->stride; j++)
+            if (e->tokens[(size_t)i * e->stride + j]) return bad("trace in free slot", e->base + i);
+        return n || (!e->stride && e->longs[i]) ? bad("length of free slot", e->base + i) : OK;
+    }
+    if (e->docs[i] >= ix->docs_cap || ix->doc_slot[e->docs[i]] != e->base + i)
+        return bad("document of slot", e->base + i);
+    if (n == 0 || class_of_length(n) != e->cls) return bad("length of slot", e->base + i);
+    const uint32_t *t = extent_tokens(e, i);
+    for (uint32_t j = 0; j < n; j++) {
+        uint32_t k = 0;
+        if ((t[j] & TOKEN_ID) >= terms_end(ix)) return bad("token of slot", e->base + i);
+        while (k < j && ((t[k] ^ t[j]) & TOKEN_ID)) k++;
+        *distinct += k == j;
+    }
+    return OK;
+}
+
+err lexical_validate(const lexical *ix) {
+    uint64_t postings = 0, distinct = 0, tokens = 0;
+    uint32_t docs = 0, live = 0;
+    for (uint32_t d = 0; d < ix->docs_cap; d++) {
+        uint32_t s = ix->doc_slot[d];
+        docs += s != SLOT_NONE;
+        live += s == SLOT_EMPTY;
+    }
+    for (size_t x = 0; x < ix->n_extents; x++) {
+        const extent *e = &ix->extents[x];
+        uint32_t here = 0;
+        for (uint32_t i = 0; i < e->used; i++) {
+            TRY(validate_slot(ix, e, i, &distinct));
+            here += !(e->docs[i] & FREE_BIT);
+            tokens += e->lens[i];
+        }
+        if (here != e->live) return bad("live documents of extent", (uint32_t)x);
+        live += here;
+    }
+    if (docs != ix->docs || live != docs) return bad("number of documents", live);
+    for (uint32_t t = 0; t < terms_end(ix); t++) TRY(validate_term(ix, t, &postings));
+    if (postings != ix->postings || distinct != postings) return bad("postings", 0);
+    return tokens == ix->tokens ? OK : bad("tokens", 0);
+}

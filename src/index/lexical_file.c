@@ -1,0 +1,180 @@
+/* The words index to bytes and back.
+ *
+ * Body: k1, b (float bits, u32); then LEB128: number of documents, of terms, of tokens; the terms, each
+ * with its length; then for each document, ascending: gap to the one before, number of tokens, and the
+ * tokens, each its term's number * 2 + alt. Terms are numbered by first use in this order, so the bytes
+ * follow from the content alone, whatever order it came in; and frequent words have short numbers.
+ *
+ * Posting lists are not in the file: load gives every document its slot (classes in order, so that each
+ * class stands together), and then makes each list at once from its postings, which a counting sort over
+ * the sequences brings together. So a file cannot hold lists that disagree with the documents, and there is
+ * little to check: numbers in range, texts distinct, nothing left over.
+ */
+#include "index/lexical_int.h"
+
+#include "index/save.h"
+
+static const char magic[8] = {'K', 'I', 'T', 'H', 'W', 'O', 'R', 'D'};
+enum { VERSION = 1, SPARSE_MAX = 1 << 22 };
+
+/* ---- save ---- */
+
+typedef struct saving {
+    const lexical *ix;
+    uint32_t *file;    /* by term: its number in the file; NAMES_NONE: not yet */
+    uint32_t *running; /* by number in the file: the term */
+    uint32_t count;
+} saving;
+
+/* The tokens of a document; n = 0 when it has none. */
+static const uint32_t *doc_tokens(const lexical *ix, uint32_t doc, uint32_t *n) {
+    uint32_t slot = ix->doc_slot[doc];
+    *n = 0;
+    if (slot >= SLOT_EMPTY) return NULL;
+    const extent *e = extent_of(ix, slot);
+    *n = e->lens[slot - e->base];
+    return extent_tokens(e, slot - e->base);
+}
+
+static void number_terms(saving *s) {
+    for (uint32_t d = 0; d < s->ix->docs_cap; d++) {
+        uint32_t n;
+        const uint32_t *t = doc_tokens(s->ix, d, &n);
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t id = t[i] & TOKEN_ID;
+            if (s->file[id] != NAMES_NONE) continue;
+            s->file[id] = s->count;
+            s->running[s->count++] = id;
+        }
+    }
+}
+
+static void put_float(save *out, float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    save_u32(out, bits);
+}
+
+static void put_body(const saving *s, save *out) {
+    const lexical *ix = s->ix;
+    put_float(out, ix->k1);
+    put_float(out, ix->b);
+    save_varint(out, ix->docs);
+    save_varint(out, s->count);
+    save_varint(out, ix->tokens);
+    for (uint32_t i = 0; i < s->count; i++) save_text(out, names_text(ix->words, s->running[i]));
+    uint32_t next = 0;
+    for (uint32_t d = 0; d < ix->docs_cap; d++) {
+        if (ix->doc_slot[d] == SLOT_NONE) continue;
+        uint32_t n;
+        const uint32_t *t = doc_tokens(ix, d, &n);
+        save_varint(out, d - next);
+        save_varint(out, n);
+        for (uint32_t i = 0; i < n; i++)
+            save_varint(out, (uint64_t)s->file[t[i] & TOKEN_ID] * 2 + (t[i] & TOKEN_ALT ? 1 : 0));
+        next = d + 1;
+    }
+}
+
+err lexical_save(const lexical *ix, const writer *w) {
+    size_t terms = (size_t)names_end(ix->words) + 1;
+    saving s = {.ix = ix};
+    s.file = mem_alloc(terms * sizeof *s.file);
+    s.running = mem_alloc(terms * sizeof *s.running);
+    err rc = s.file && s.running ? OK : ERR_NO_MEMORY;
+    if (rc == OK) {
+        memset(s.file, 0xff, terms * sizeof *s.file);
+        number_terms(&s);
+        save count = {.w = NULL}, out = {.w = w};
+        put_body(&s, &count);
+        save_head(&out, magic, VERSION, count.size);
+        put_body(&s, &out);
+        rc = save_end(&out);
+    }
+    mem_free(s.file);
+    mem_free(s.running);
+    return rc;
+}
+
+/* ---- load ---- */
+
+static err corrupt(const char *what) {
+    return err_set(ERR_CORRUPT, "words: %s", what);
+}
+
+static err read_options(reader *r, lexical_options *o) {
+    uint32_t k1 = reader_u32(r), b = reader_u32(r);
+    memcpy(&o->k1, &k1, sizeof k1);
+    memcpy(&o->b, &b, sizeof b);
+    return r->failed ? corrupt("cut in the head") : OK;
+}
+
+static err read_terms(lexical *ix, reader *r, uint64_t n) {
+    if (r->failed || n > r->left) return corrupt("more terms than bytes");
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t len = reader_varint(r);
+        if (r->failed || len == 0 || len > ANALYZE_TERM_MAX) return corrupt("length of a term");
+        str text = str_from(reader_bytes(r, len), len);
+        if (r->failed) return corrupt("cut in a term");
+        uint32_t id;
+        TRY(names_add(ix->words, text, &id));
+        if (id != i) return corrupt("a term twice");
+    }
+    return lexical_grow_terms(ix);
+}
+
+static err read_doc(lexical *ix, reader *r, uint32_t doc, uint64_t n_terms) {
+    uint64_t n = reader_varint(r);
+    if (r->failed || n > ANALYZE_TOKENS_MAX || n > r->left) return corrupt("length of a document");
+    TRY(lexical_grow_docs(ix, doc));
+    TRY(mem_grow((void **)&ix->ids, &ix->ids_cap, n, sizeof(uint32_t), UINT16_MAX));
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t x = reader_varint(r);
+        if (r->failed || x / 2 >= n_terms || (i == 0 && (x & 1))) return corrupt("a token");
+        ix->ids[i] = (uint32_t)(x / 2) | (x & 1 ? TOKEN_ALT : 0);
+    }
+    return lexical_insert_ids(ix, doc, (uint32_t)n);
+}
+
+static err read_docs(lexical *ix, reader *r, uint64_t docs, uint64_t n_terms) {
+    uint64_t next = 0;
+    for (uint64_t i = 0; i < docs; i++) {
+        uint64_t gap = reader_varint(r);
+        /* A short file must not demand room for 2^28 documents. (Beyond this the owner rebuilds.) */
+        if (r->failed || gap >= LEXICAL_DOC_MAX || next + gap >= LEXICAL_DOC_MAX ||
+            next + gap > SPARSE_MAX + 64 * docs)
+            return corrupt("a document's number");
+        TRY(read_doc(ix, r, (uint32_t)(next + gap), n_terms));
+        next += gap + 1;
+    }
+    return OK;
+}
+
+static err read_body(lexical *ix, reader *r) {
+    uint64_t docs = reader_varint(r), terms = reader_varint(r), tokens = reader_varint(r);
+    TRY(read_terms(ix, r, terms));
+    TRY(read_docs(ix, r, docs, terms));
+    if (r->failed || r->left) return corrupt("bytes behind the end");
+    if (ix->tokens != tokens) return corrupt("number of tokens");
+    for (uint32_t t = 0; t < terms_end(ix); t++)
+        if (names_text(ix->words, t).ptr && ix->terms[t].df == 0) return corrupt("an unused term");
+    return OK;
+}
+
+err lexical_load(const void *p, size_t size, lexical **out) {
+    *out = NULL;
+    reader r;
+    lexical_options o;
+    TRY(save_open(p, size, "words", magic, VERSION, &r));
+    TRY(read_options(&r, &o));
+    lexical *ix;
+    err rc = lexical_new(&o, &ix);
+    if (rc != OK) return rc == ERR_INVALID ? corrupt("k1 or b") : rc;
+    rc = read_body(ix, &r);
+    if (rc != OK) {
+        lexical_free(ix);
+        return rc;
+    }
+    *out = ix;
+    return OK;
+}
