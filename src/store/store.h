@@ -26,7 +26,7 @@ typedef struct store_reader store_reader;
 
 MUST_USE err store_open(const char *path, unsigned readers, store **out);
 void store_close(store *s);
-uint64_t store_position(const store *s); /* LSN of the last commit; 0 when new */
+uint64_t store_position(const store *s);  /* LSN of the last commit; 0 when new */
 uint32_t store_doc_limit(const store *s); /* all live docs are below it */
 
 /* ---- writer: between store_begin and store_commit or store_abort, one thread ---- */
@@ -41,10 +41,10 @@ typedef enum store_outcome { STORE_CREATED, STORE_REPLACED, STORE_UNCHANGED } st
 typedef struct store_change {
     store_outcome outcome;
     uint32_t doc;
-    bool text_changed;      /* also true when created */
-    uint64_t text_hash;     /* hash64(text, 0) */
-    str thread;             /* root's id */
-    Kith__V1__Post *old;    /* the version replaced; NULL when created */
+    bool text_changed;   /* also true when created */
+    uint64_t text_hash;  /* hash64(text, 0) */
+    str thread;          /* root's id */
+    Kith__V1__Post *old; /* the version replaced; NULL when created */
     /* Other docs whose thread became `thread` because this post links them to their root. */
     uint32_t *rerooted;
     size_t rerooted_count;
@@ -77,7 +77,7 @@ void store_reader_put(store *s, store_reader *r);
 
 typedef struct store_row {
     uint32_t doc;
-    uint64_t rev;        /* LSN of the last record that changed this row */
+    uint64_t rev; /* LSN of the last record that changed this row */
     uint64_t text_hash;
     Kith__V1__Post *post; /* in the arena; thread and lsn filled; created_at always set */
 } store_row;
