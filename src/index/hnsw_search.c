@@ -143,8 +143,10 @@ static size_t walk_hop(const hnsw *h, const codes_query *q, hnsw_scratch *s, con
     }
     size_t m = vec_above(score, n, pool_threshold(p), better);
     size_t first = at + 1;
-    for (size_t i = 0; i < m; i++)
-        first = MIN(first, hnsw_pool_add(p, score[better[i]], fresh[better[i]]));
+    for (size_t i = 0; i < m; i++) {
+        size_t place = hnsw_pool_add(p, score[better[i]], fresh[better[i]]);
+        first = MIN(first, place);
+    }
     return first;
 }
 

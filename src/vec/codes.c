@@ -4,7 +4,8 @@
  * orthonormal, ROUNDS times. Only the span matters, not single eigenvectors, so six rounds are
  * plenty: a direction that is still mixed up has an eigenvalue near the cut, and loses nothing
  * whichever side it falls on. Then a random rotation inside the span spreads variance over all
- * dimensions, which is what a code with one step for all its dimensions wants.
+ * dimensions, which is what a code with one step for all its dimensions wants. Vectors with fewer
+ * dimensions than a record has room for need no span: they are rotated into the larger space.
  *
  * The projection is kept as int8 rows with one scale each: 95 KB at 384 dimensions, which stays in the
  * second-level cache where 381 KB of floats would not. Vectors and queries go through the same
@@ -42,8 +43,10 @@ uint32_t codes_stride(uint32_t dim) {
     return dim <= 2 * (64 - 4) ? 64 : 128;
 }
 
+/* All that a record has room for. Few dimensions are spread over more: each code dimension then is
+ * one of many views of the vector, and their rounding errors average out. */
 static uint32_t code_dims(uint32_t dim) {
-    return MIN(dim, 2 * (codes_stride(dim) - 4));
+    return 2 * (codes_stride(dim) - 4);
 }
 
 void codes_model_free(codes_model *m) {
@@ -143,19 +146,25 @@ static void model_set_rows(codes_model *m, const float *rows) {
     }
 }
 
+/* Rows for vectors of fewer dimensions than a code: the first columns of a random rotation of the
+ * code's space. They are orthonormal, so inner products are kept. turn: dims * dims. */
+static void train_spread(codes_model *m, float *turn, rng *r) {
+    size_t dims = m->dims, dim = m->dim;
+    rows_random(turn, dims * dims, r);
+    rows_orthonormal(turn, dims, dims, r);
+    for (size_t i = 1; i < dims; i++) memmove(turn + i * dim, turn + i * dims, dim * sizeof *turn);
+    model_set_rows(m, turn);
+}
+
 /* Finds the span, rotates it at random. v and w: dims * dim floats; turn: dims * dims. */
 static void train_span(codes_model *m, const float *cov, float *v, float *w, float *turn, rng *r) {
     size_t dims = m->dims, dim = m->dim;
     rows_random(v, dims * dim, r);
     rows_orthonormal(v, dims, dim, r);
-    for (int round = 0; dims < dim && round < ROUNDS; round++) {
+    for (int round = 0; round < ROUNDS; round++) {
         rows_product(v, dims, cov, dim, dim, w);
         memcpy(v, w, dims * dim * sizeof *v);
         rows_orthonormal(v, dims, dim, r);
-    }
-    if (dims == dim) { /* v is a random rotation of the whole space already */
-        model_set_rows(m, v);
-        return;
     }
     rows_random(turn, dims * dims, r);
     rows_orthonormal(turn, dims, dims, r);
@@ -171,19 +180,23 @@ err codes_model_train(float *samples, size_t n, uint32_t dim, uint64_t seed, cod
     codes_model *m;
     TRY(model_new(dim, &m));
     size_t dims = m->dims;
-    bool whole = dims == dim;
+    bool whole = dim <= dims;
     float *columns = whole ? NULL : mem_alloc(dim * n * sizeof(float));
     float *cov = whole ? NULL : mem_alloc((size_t)dim * dim * sizeof(float));
-    float *v = mem_alloc(dims * dim * sizeof(float));
-    float *w = mem_alloc(dims * dim * sizeof(float));
+    float *v = whole ? NULL : mem_alloc(dims * dim * sizeof(float));
+    float *w = whole ? NULL : mem_alloc(dims * dim * sizeof(float));
     float *turn = mem_alloc(dims * dims * sizeof(float));
     err rc = ERR_NO_MEMORY;
-    if (v && w && turn && (whole || (columns && cov))) {
+    if (turn && (whole || (columns && cov && v && w))) {
         rng r;
         rng_seed(&r, seed);
         rows_center(samples, n, m);
-        if (!whole) covariance(samples, n, dim, columns, cov);
-        train_span(m, cov, v, w, turn, &r);
+        if (whole) {
+            train_spread(m, turn, &r);
+        } else {
+            covariance(samples, n, dim, columns, cov);
+            train_span(m, cov, v, w, turn, &r);
+        }
         *out = m;
         m = NULL;
         rc = OK;
