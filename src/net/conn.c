@@ -301,7 +301,7 @@ void conn_tick(conn *c, uint64_t now) {
         if (now - c->since_ms > LINGER_MS_MAX) conn_close(c);
         return;
     }
-    if (conn_pending(c)) {
+    if (conn_pending(c) || c->more) {
         if (now - c->write_ms > o->write_ms_max || too_slow(c, now)) {
             conn_timeout(c);
             return;

@@ -301,6 +301,7 @@ static bool send_stream(conn *c, request *r) {
 
 static void send_stream_end(conn *c, request *r) {
     if (r->aborted) { /* the missing last chunk tells the client */
+        conn_flush(c);
         conn_close(c);
         return;
     }

@@ -518,10 +518,10 @@ err request_reserve(request *r, size_t n) {
 
 err request_body_add(request *r, str bytes) {
     r->outcome.bytes_in += bytes.len;
+    if (r->discard || bytes.len == 0) return OK;
     if (r->outcome.bytes_in > r->body_max) {
         return err_set(ERR_TOO_LARGE, "body over its limit");
     }
-    if (r->discard || bytes.len == 0) return OK;
     TRY(request_reserve(r, bytes.len));
     /* A known length is still reached by doubling: memory follows bytes that came, not promises. */
     return buf_add(&r->body, bytes, (size_t)r->body_max);
