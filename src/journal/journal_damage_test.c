@@ -4,7 +4,7 @@
  */
 #include "journal/journal_test_util.h"
 
-#define CALLS 24
+#define CALLS 16 /* two segments and a bit */
 
 static const journal_options small = {.segment_bytes = 4096};
 
@@ -89,7 +89,9 @@ static err flip_file(void *ctx, const char *name) {
     uint8_t *p;
     size_t n;
     assert_ok(file_read_all(c->disk, path, 1 << 20, &p, &n));
-    for (size_t i = 0; i < n; i++) {
+    size_t used = n; /* of the zeros behind, only each 32nd byte in a short run */
+    while (used > 0 && p[used - 1] == 0) used--;
+    for (size_t i = 0; i < n; i += i < used || test_is_long() ? 1 : 32) {
         for (unsigned bit = test_is_long() ? 0 : i % 8; bit < 8; bit += test_is_long() ? 1 : 8) {
             fs *copy;
             assert_ok(fs_sim_copy(c->disk, &copy));
