@@ -120,13 +120,13 @@ static err store_vector_fail(shard *s, const journal_record *r, arena *a, op *o)
     if (!str_eq(str_of(m->space), str_of(s->space))) return OK;
     TRY(store_vector_failed(s->store, r->key, m->text_hash, str_of(m->reason)));
     store_row row;
-    store_reader *reader = store_reader_get(s->store); /* committed state: enough to find doc */
-    if (store_get(reader, r->key, a, &row) == OK && row.text_hash == m->text_hash) {
+    store_reader *sr = store_reader_get(s->store); /* committed state: enough to find doc */
+    if (store_get(sr, r->key, a, &row) == OK && row.text_hash == m->text_hash) {
         o->kind = OP_FAILED;
         o->doc = row.doc;
         o->text_hash = m->text_hash;
     }
-    store_reader_put(s->store, reader);
+    store_reader_put(s->store, sr);
     return OK;
 }
 
@@ -202,12 +202,12 @@ err shard_docs_reserve(shard *s, uint32_t doc) {
     return OK;
 }
 
-static err attrs_put(shard *s, uint32_t doc, const Kith__V1__Post *p, str thread) {
+static err attrs_put(shard *s, uint32_t doc, const Kith__V1__Post *p, str root) {
     str tags[POST_TAGS_MAX];
     size_t n = MIN(p->n_tags, POST_TAGS_MAX);
     for (size_t i = 0; i < n; i++) tags[i] = str_of(p->tags[i]);
     attrs_value v = {.author = str_of(p->author),
-                     .thread = thread,
+                     .thread = root,
                      .channel = str_of(p->channel),
                      .lang = str_of(p->lang),
                      .created_ms = p->created_at->seconds * 1000 + p->created_at->nanos / 1000000,
@@ -217,14 +217,14 @@ static err attrs_put(shard *s, uint32_t doc, const Kith__V1__Post *p, str thread
     return attrs_set(s->attrs, doc, &v);
 }
 
-static err index_words(shard *s, uint32_t doc, const Kith__V1__Post *p, str thread, uint64_t rev,
+static err index_words(shard *s, uint32_t doc, const Kith__V1__Post *p, str root, uint64_t rev,
                        const token_list *t) {
     TRY(shard_docs_reserve(s, doc));
     if (t) {
         if (lexical_has(s->words, doc)) TRY(lexical_delete(s->words, doc));
         TRY(lexical_insert(s->words, doc, t->items, t->count));
     }
-    TRY(attrs_put(s, doc, p, thread));
+    TRY(attrs_put(s, doc, p, root));
     s->rev[doc] = rev;
     return OK;
 }
@@ -253,7 +253,7 @@ void shard_unindex(shard *s, uint32_t doc) {
 
 /* Replies whose root became known: only their thread changes. The strings that attrs gives out are
  * valid until its next change, so they are copied before they go in again. */
-static err reroot_doc(shard *s, uint32_t doc, str thread, arena *a) {
+static err reroot_doc(shard *s, uint32_t doc, str root, arena *a) {
     str tags[ATTRS_TAGS_MAX];
     attrs_value v;
     if (doc >= s->doc_limit || !attrs_get(s->attrs, doc, &v, tags)) return OK;
@@ -267,7 +267,7 @@ static err reroot_doc(shard *s, uint32_t doc, str thread, arena *a) {
         if (!tags[i].ptr) return ERR_NO_MEMORY;
     }
     v.tags = tags;
-    v.thread = thread;
+    v.thread = root;
     return attrs_set(s->attrs, doc, &v);
 }
 

@@ -12,32 +12,32 @@ enum { PATH_BYTES = 4096, TEXT_BYTES = 512 };
 typedef struct verify {
     void (*report)(void *ctx, const char *file, const char *problem);
     void *ctx;
-    const char *file;
+    const char *name;
     uint64_t problems;
 } verify;
 
 static void journal_report(void *ctx, const journal_problem *p) {
     verify *v = ctx;
     if (p->code == OK) return; /* a note: nothing acknowledged is hurt */
-    char file[PATH_BYTES], text[TEXT_BYTES];
-    snprintf(file, sizeof file, "journal/%s", p->file);
+    char path[PATH_BYTES], text[TEXT_BYTES];
+    snprintf(path, sizeof path, "journal/%s", p->file);
     snprintf(text, sizeof text, "at byte %llu, LSN %llu: %s", (unsigned long long)p->offset,
              (unsigned long long)p->lsn, p->text);
     v->problems++;
-    v->report(v->ctx, file, text);
+    v->report(v->ctx, path, text);
 }
 
 static void store_report(void *ctx, const char *problem) {
     verify *v = ctx;
     v->problems++;
-    v->report(v->ctx, v->file, problem);
+    v->report(v->ctx, v->name, problem);
 }
 
-static err verify_journal(fs *fs, const char *dir, verify *v, uint64_t *files) {
+static err verify_journal(fs *disk, const char *dir, verify *v, uint64_t *files) {
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/journal", dir);
     journal_summary sum = {0};
-    err rc = journal_verify(fs, path, journal_report, v, &sum);
+    err rc = journal_verify(disk, path, journal_report, v, &sum);
     *files += sum.segments;
     if (rc != OK && v->problems == 0) {
         v->problems++;
@@ -46,11 +46,11 @@ static err verify_journal(fs *fs, const char *dir, verify *v, uint64_t *files) {
     return OK;
 }
 
-static err verify_store(fs *fs, const char *dir, verify *v, uint64_t *files) {
+static err verify_store(fs *disk, const char *dir, verify *v, uint64_t *files) {
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/store.db", dir);
-    if (!fs_exists(fs, path)) return OK;
-    v->file = "store.db";
+    if (!fs_exists(disk, path)) return OK;
+    v->name = "store.db";
     ++*files;
     uint64_t before = v->problems;
     err rc = store_verify(path, store_report, v);
@@ -58,15 +58,15 @@ static err verify_store(fs *fs, const char *dir, verify *v, uint64_t *files) {
     return OK;
 }
 
-static err verify_snapshot(fs *fs, const char *dir, verify *v, uint64_t *files) {
+static err verify_snapshot(fs *disk, const char *dir, verify *v, uint64_t *files) {
     char path[PATH_BYTES];
     snprintf(path, sizeof path, "%s/index.snap", dir);
     snapfile f;
-    err rc = snapfile_open(fs, path, &f);
+    err rc = snapfile_open(disk, path, &f);
     if (rc == ERR_NOT_FOUND) return OK;
     ++*files;
     if (rc == ERR_NO_MEMORY) return rc;
-    v->file = "index.snap";
+    v->name = "index.snap";
     if (rc != OK)
         store_report(v, err_detail());
     else
@@ -74,15 +74,15 @@ static err verify_snapshot(fs *fs, const char *dir, verify *v, uint64_t *files) 
     return OK;
 }
 
-err shard_verify(fs *fs, const char *dir,
+err shard_verify(fs *disk, const char *dir,
                  void (*report)(void *ctx, const char *file, const char *problem), void *ctx,
                  uint64_t *files_checked) {
     verify v = {.report = report, .ctx = ctx};
     *files_checked = 0;
-    if (!fs_exists(fs, dir)) return err_set(ERR_NOT_FOUND, "%s: no such directory", dir);
-    TRY(verify_journal(fs, dir, &v, files_checked));
-    TRY(verify_store(fs, dir, &v, files_checked));
-    TRY(verify_snapshot(fs, dir, &v, files_checked));
+    if (!fs_exists(disk, dir)) return err_set(ERR_NOT_FOUND, "%s: no such directory", dir);
+    TRY(verify_journal(disk, dir, &v, files_checked));
+    TRY(verify_store(disk, dir, &v, files_checked));
+    TRY(verify_snapshot(disk, dir, &v, files_checked));
     if (v.problems == 0) return OK;
     return err_set(ERR_CORRUPT, "%s: %llu problems", dir, (unsigned long long)v.problems);
 }

@@ -16,7 +16,7 @@ typedef struct entry {
 } entry;
 
 struct snapfile_writer {
-    fs *fs;
+    fs *disk;
     char *path, *tmp;
     file *f;
     uint8_t *buf;
@@ -63,11 +63,11 @@ static err fill(snapfile_writer *w, uint32_t *crc) {
     return put(w, zero, n);
 }
 
-err snapfile_create(fs *fs, const char *path, snapfile_writer **out) {
+err snapfile_create(fs *disk, const char *path, snapfile_writer **out) {
     *out = NULL;
     snapfile_writer *w = mem_zalloc(1, sizeof *w);
     if (!w) return ERR_NO_MEMORY;
-    w->fs = fs;
+    w->disk = disk;
     w->path = mem_dup(path, strlen(path) + 1);
     w->tmp = mem_alloc(strlen(path) + 5);
     w->buf = mem_alloc(BUFFER);
@@ -75,7 +75,7 @@ err snapfile_create(fs *fs, const char *path, snapfile_writer **out) {
     if (rc == OK) {
         memcpy(w->tmp, path, strlen(path));
         memcpy(w->tmp + strlen(path), ".tmp", 5);
-        rc = file_open(fs, w->tmp, FILE_WRITE | FILE_CREATE | FILE_TRUNCATE, &w->f);
+        rc = file_open(disk, w->tmp, FILE_WRITE | FILE_CREATE | FILE_TRUNCATE, &w->f);
     }
     if (rc != OK) {
         snapfile_abort(w);
@@ -121,13 +121,13 @@ static err finish(snapfile_writer *w, uint64_t lsn, const uint8_t *id) {
     return file_datasync(w->f);
 }
 
-static err sync_parent(fs *fs, const char *path) {
+static err sync_parent(fs *disk, const char *path) {
     const char *slash = strrchr(path, '/');
-    if (!slash) return fs_sync_dir(fs, ".");
+    if (!slash) return fs_sync_dir(disk, ".");
     char *dir = mem_dup(path, (size_t)(slash - path) + 1);
     if (!dir) return ERR_NO_MEMORY;
     dir[slash - path] = 0;
-    err rc = fs_sync_dir(fs, dir);
+    err rc = fs_sync_dir(disk, dir);
     mem_free(dir);
     return rc;
 }
@@ -136,8 +136,8 @@ err snapfile_finish(snapfile_writer *w, uint64_t lsn, const uint8_t id[SNAPFILE_
     err rc = finish(w, lsn, id);
     file_close(w->f);
     w->f = NULL;
-    if (rc == OK) rc = fs_rename(w->fs, w->tmp, w->path);
-    if (rc == OK) rc = sync_parent(w->fs, w->path);
+    if (rc == OK) rc = fs_rename(w->disk, w->tmp, w->path);
+    if (rc == OK) rc = sync_parent(w->disk, w->path);
     if (rc == OK) mem_free(w->tmp), w->tmp = NULL;
     snapfile_abort(w);
     return rc;
@@ -146,8 +146,8 @@ err snapfile_finish(snapfile_writer *w, uint64_t lsn, const uint8_t id[SNAPFILE_
 void snapfile_abort(snapfile_writer *w) {
     if (!w) return;
     file_close(w->f);
-    if (w->tmp && fs_exists(w->fs, w->tmp)) {
-        err rc = fs_unlink(w->fs, w->tmp); /* left over otherwise; the next one truncates it */
+    if (w->tmp && fs_exists(w->disk, w->tmp)) {
+        err rc = fs_unlink(w->disk, w->tmp); /* left over otherwise; the next one truncates it */
         (void)rc;
     }
     mem_free(w->buf);
@@ -201,9 +201,9 @@ err snapfile_parse(const uint8_t *p, size_t size, const char *name, snapfile *s)
     return parse_table(p, table, name, s);
 }
 
-err snapfile_open(fs *fs, const char *path, snapfile *out) {
+err snapfile_open(fs *disk, const char *path, snapfile *out) {
     memset(out, 0, sizeof *out);
-    TRY(file_map_open(fs, path, &out->map));
+    TRY(file_map_open(disk, path, &out->map));
     err rc = snapfile_parse(out->map.ptr, out->map.size, path, out);
     if (rc != OK) snapfile_close(out);
     return rc;
