@@ -75,14 +75,13 @@ err store_schema_meta(conn *c, meta *out) {
     return rc;
 }
 
+err store_schema_create(conn *c) {
+    return in_transaction(c, create_sql, 1);
+}
+
 err store_schema_open(conn *c, meta *out) {
     int64_t n = 0, version = 0;
     bool found = false;
-    TRY(store_ask(c, "SELECT count(*) FROM sqlite_schema", &n, &found));
-    if (n == 0) {
-        TRY(in_transaction(c, create_sql, SCHEMA_VERSION));
-        return store_schema_meta(c, out);
-    }
     TRY(store_ask(c, "PRAGMA application_id", &n, &found));
     if (n != APPLICATION_ID)
         return err_set(ERR_CORRUPT, "%s: a database of another program, not of kith", c->path);

@@ -12,11 +12,13 @@
  * Invariants:
  *  1. meta.commits grows by one a commit. When the main file knows of more commits than the whole
  *     store shows, the WAL lost its end after it had been copied: old pages would lie over newer
- *     ones. That, and damage inside the WAL (wal.c), is ERR_CORRUPT at open. A WAL that merely
- *     lost its end before it was copied is an earlier commit, which the position tells.
- *  2. A reader's lease has at most one read transaction, opened by its first read, so all
+ *     ones: ERR_CORRUPT. A WAL that lost its end before it was copied is an earlier commit, which
+ *     the position tells. When the WAL is damaged in its middle (wal.c) the store is read whole
+ *     before it is believed, since a crash inside a checkpoint may have left both.
+ *  2. A store appears under its name whole: it is made beside and renamed.
+ *  3. A reader's lease has at most one read transaction, opened by its first read, so all
  *     its reads see one commit. store_reader_put closes it.
- *  3. Lock order: store.lock is a leaf; it is never held across a call into SQLite.
+ *  4. Lock order: store.lock is a leaf; it is never held across a call into SQLite.
  *
  * Statements are prepared once a connection: preparing costs 10 to 30 us, running 1 to 5.
  */
@@ -187,6 +189,12 @@ void store_conn_close(conn *c) {
     *c = (conn){.path = c->path};
 }
 
+static const char writer_sql[] =
+    "PRAGMA page_size=4096; PRAGMA secure_delete=ON; PRAGMA cache_size=-16384;"
+    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;"
+    "PRAGMA journal_size_limit=33554432; PRAGMA max_page_count=33554431";
+_Static_assert(VFS_PAGES_MAX == 33554431 && VFS_PAGE_SIZE == 4096, "as in the pragmas");
+
 static int wal_told(void *ctx, sqlite3 *db, const char *name, int pages) {
     (void)db, (void)name;
     ((store *)ctx)->wal_pages = pages;
@@ -194,12 +202,8 @@ static int wal_told(void *ctx, sqlite3 *db, const char *name, int pages) {
 }
 
 static err writer_open(store *s) {
-    TRY(store_conn_open(&s->w, s->path, VFS_LIVE, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE));
-    TRY(store_exec(&s->w, "PRAGMA page_size=4096; PRAGMA secure_delete=ON;"
-                          "PRAGMA cache_size=-16384; PRAGMA journal_mode=WAL;"
-                          "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0;"
-                          "PRAGMA journal_size_limit=33554432; PRAGMA max_page_count=33554431"));
-    _Static_assert(VFS_PAGES_MAX == 33554431 && VFS_PAGE_SIZE == 4096, "as in the pragmas");
+    TRY(store_conn_open(&s->w, s->path, VFS_LIVE, SQLITE_OPEN_READWRITE));
+    TRY(store_exec(&s->w, writer_sql));
     TRY(store_schema_open(&s->w, &s->saved));
     s->now = s->saved;
     sqlite3_wal_hook(s->w.db, wal_told, s);
@@ -221,25 +225,72 @@ static err readers_open(store *s) {
     return OK;
 }
 
-/* Refuses a WAL that cannot be trusted; see invariant 1. */
-static err check_wal(const char *path, uint64_t *main_commits) {
-    arena a;
-    arena_init(&a, 64 * KIB);
-    str problem = {0};
-    err rc = store_wal_check(path, &a, &problem);
-    if (rc == OK && problem.ptr) rc = err_set(ERR_CORRUPT, STR_FMT, STR_ARG(problem));
-    arena_deinit(&a);
-    *main_commits = rc == OK ? store_main_commits(path) : 0;
+/* ---- the first time ---- */
+
+static err remove_if_there(const char *path) {
+    err rc = fs_unlink(fs_real(), path);
+    return rc == ERR_NOT_FOUND ? OK : rc;
+}
+
+static err make_tables(const char *path) {
+    conn c = {.path = path};
+    meta m;
+    err rc = store_conn_open(&c, path, VFS_LIVE, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+    if (rc == OK) rc = store_exec(&c, writer_sql);
+    if (rc == OK) rc = store_schema_create(&c);
+    if (rc == OK) rc = store_schema_open(&c, &m);
+    if (rc == OK) {
+        int sql_rc = sqlite3_wal_checkpoint_v2(c.db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+        rc = store_sql_error(&c, sql_rc);
+    }
+    store_conn_close(&c);
     return rc;
 }
 
-static err open_all(store *s) {
-    uint64_t main_commits = 0;
-    TRY(check_wal(s->path, &main_commits));
+/* Makes an empty store beside `path` and renames it, so that no half-made one is ever there. */
+static err make_store(const char *path) {
+    arena a;
+    arena_init(&a, 64 * KIB);
+    const char *made = arena_printf(&a, "%s.new", path).ptr;
+    const char *wal = arena_printf(&a, "%s.new-wal", path).ptr;
+    const char *journal = arena_printf(&a, "%s.new-journal", path).ptr;
+    char *dir = arena_dup(&a, str_of(path));
+    err rc = made && wal && journal && dir ? OK : ERR_NO_MEMORY;
+    if (rc == OK) rc = remove_if_there(made);
+    if (rc == OK) rc = remove_if_there(wal);
+    if (rc == OK) rc = remove_if_there(journal);
+    if (rc == OK) rc = make_tables(made);
+    if (rc == OK) rc = fs_rename(fs_real(), made, path);
+    if (rc == OK) {
+        char *slash = strrchr(dir, '/');
+        if (slash) slash[slash == dir] = 0;
+        rc = fs_sync_dir(fs_real(), slash ? dir : ".");
+    }
+    arena_deinit(&a);
+    return rc;
+}
+
+/* ---- open ---- */
+
+/* See invariant 1. */
+static err open_checked(store *s, bool wal_damaged) {
+    uint64_t main_commits = store_main_commits(s->path);
     TRY(writer_open(s));
     if (main_commits > s->saved.commits)
         return err_set(ERR_CORRUPT, "%s-wal: its end is lost (commit %llu of %llu)", s->path,
                        (unsigned long long)s->saved.commits, (unsigned long long)main_commits);
+    return wal_damaged ? store_check_deep(&s->w) : OK;
+}
+
+static err open_all(store *s) {
+    arena a;
+    str problem = {0};
+    if (!fs_exists(fs_real(), s->path)) TRY(make_store(s->path));
+    arena_init(&a, 64 * KIB);
+    err rc = store_wal_check(s->path, &a, &problem);
+    arena_deinit(&a);
+    TRY(rc);
+    TRY(open_checked(s, problem.ptr != NULL));
     return readers_open(s);
 }
 

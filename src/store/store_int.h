@@ -129,7 +129,8 @@ void store_publish(store *s);
 
 /* ---- schema.c ---- */
 
-/* Makes the tables in an empty database, brings an old schema up, reads `meta`. */
+MUST_USE err store_schema_create(conn *c); /* the tables, in an empty database */
+/* Brings an old schema up and reads `meta`. */
 MUST_USE err store_schema_open(conn *c, meta *out);
 MUST_USE err store_schema_meta(conn *c, meta *out);
 
@@ -151,6 +152,8 @@ MUST_USE err store_wal_check(const char *path, arena *a, str *problem);
 
 /* ---- verify.c ---- */
 
+/* Reads everything through this connection: pages, trees, rules. ERR_CORRUPT names what is wrong. */
+MUST_USE err store_check_deep(conn *c);
 /* The number of commits that the main file knows of, without the WAL; 0 when it cannot be read. */
 uint64_t store_main_commits(const char *path);
 

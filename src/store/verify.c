@@ -68,9 +68,9 @@ static err check_pages(verify *v) {
     return rc;
 }
 
-static err check_quick(verify *v) {
+static err check_trees(verify *v, const char *sql) {
     sqlite3_stmt *q = NULL;
-    TRY(store_sql_error(&v->c, sqlite3_prepare_v2(v->c.db, "PRAGMA quick_check", -1, &q, NULL)));
+    TRY(store_sql_error(&v->c, sqlite3_prepare_v2(v->c.db, sql, -1, &q, NULL)));
     err rc = OK;
     for (;;) {
         bool row = false;
@@ -155,7 +155,7 @@ static err check_file(verify *v) {
     TRY(check_pages(v));
     if (v->problems) return OK;
     TRY(store_schema_meta(&v->c, &m));
-    TRY(check_quick(v));
+    TRY(check_trees(v, "PRAGMA quick_check"));
     if (v->problems) return OK;
     TRY(check_rules(v));
     TRY(check_texts(v));
@@ -174,6 +174,22 @@ static err check_size(const char *path) {
         rc = err_set(ERR_CORRUPT, "%s: %llu bytes are not whole pages", path,
                      (unsigned long long)size);
     return rc;
+}
+
+static void keep_first(void *ctx, const char *text) {
+    bool *told = ctx;
+    if (!*told && text != err_detail()) (void)err_set(ERR_CORRUPT, "%s", text);
+    *told = true;
+}
+
+err store_check_deep(conn *c) {
+    bool told = false;
+    verify v = {.c = *c, .report = keep_first, .ctx = &told};
+    TRY(judge(&v, check_pages(&v)));
+    if (!told) TRY(judge(&v, check_trees(&v, "PRAGMA integrity_check")));
+    if (!told) TRY(judge(&v, check_rules(&v)));
+    if (!told) TRY(judge(&v, check_texts(&v)));
+    return told ? ERR_CORRUPT : OK;
 }
 
 err store_verify(const char *path, void (*report)(void *ctx, const char *problem), void *ctx) {

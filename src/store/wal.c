@@ -5,13 +5,12 @@
  * bit it is not: hundreds of commits vanish, and if they had been copied to the main file by a
  * checkpoint already, older pages now lie over newer ones, and the result is neither state. So
  * before a store is opened its WAL is walked: a frame that fails and is followed by a frame of the
- * same WAL (the same two salts, which change whenever SQLite starts the file over) is damage. The store
- * is then made again from the journal, which always gives the right answer.
+ * same WAL (the same two salts, which change whenever SQLite starts the file over) is damage, and
+ * store.c then trusts nothing before it has read everything.
  *
  * A kill cannot leave that: frames are written in order, one after the other. A power cut can, in
- * the part not yet synced; then the store is rebuilt although SQLite could have gone on.
- * Damage in the very last frame looks like a torn tail; store.c sees it by the count of commits when a
- * checkpoint had copied it.
+ * the part not yet synced, which no checkpoint has copied. Damage in the very last frame looks like a
+ * torn tail; store.c sees it by the count of commits when a checkpoint had copied it.
  *
  * Format (sqlite.org/fileformat2.html, section 4), all big-endian. Header, 32 bytes: magic 0x377f0682
  * or 0x377f0683 (odd: checksums over big-endian words), version, page size, sequence, salt 1, salt 2,
