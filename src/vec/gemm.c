@@ -100,9 +100,10 @@ const gemm_table gemm_table_scalar = {
     .columns = SCALAR_COLUMNS,
     .kernel =
         {
-            [GEMM_F32] = {SCALAR_ROWS, 1, 512, sizeof(float), 0, scalar_f32, NULL},
-            [GEMM_BF16] = {SCALAR_ROWS, 1, 512, 2, sizeof(float), scalar_bf16, scalar_prepare_bf16},
-            [GEMM_I8] = {SCALAR_ROWS, 1, GEMM_DIM_MAX, 1, 1, scalar_i8, scalar_prepare_i8},
+            [GEMM_F32] = {SCALAR_ROWS, 1, 512, sizeof(float), 0, false, scalar_f32, NULL},
+            [GEMM_BF16] = {SCALAR_ROWS, 1, 512, 2, sizeof(float), false, scalar_bf16,
+                           scalar_prepare_bf16},
+            [GEMM_I8] = {SCALAR_ROWS, 1, GEMM_DIM_MAX, 1, 1, false, scalar_i8, scalar_prepare_i8},
         },
     .small_rows_max = SCALAR_ROWS,
     .small = scalar_f32,
@@ -145,7 +146,10 @@ static size_t k_padded(const gemm_matrix *w) {
 static size_t packed_at(const gemm_matrix *w, size_t column, size_t p) {
     size_t columns = w->table->columns, group = kernel_of(w)->k_group;
     size_t panel = column / columns * columns * k_padded(w);
-    return panel + (p / group * columns + column % columns) * group + p % group;
+    size_t c = column % columns, half = columns / 2;
+    size_t at = kernel_of(w)->interleaved ? (c % half * group + p % group) * 2 + c / half
+                                          : c * group + p % group;
+    return panel + p / group * columns * group + at;
 }
 
 static void pack_column_i8(gemm_matrix *w, const float *row, size_t column) {

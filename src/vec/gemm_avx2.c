@@ -6,8 +6,9 @@
  *
  * Integers: products of int8 pairs by vpmaddwd on values widened to 16 bits. The byte form, vpmaddubsw,
  * saturates its 16-bit sums unless one side keeps to 7 bits, and it then needs a second multiply to
- * widen: no fewer multiplier cycles for worse numbers. So activations are kept as int16, weights as int8
- * widened on load (one shuffle for 6 rows); twice the multiplies a cycle of single precision, exact sums.
+ * widen: no fewer multiplier cycles for worse numbers. So activations are kept as int16; weights stay
+ * int8 in memory, the panel's two halves interleaved so that three shifts widen both (vpmovsxbw
+ * crosses lanes and made the whole kernel no faster than single precision on Zen 3).
  *
  * Everything here is compared with the scalar kernels by gemm_test.c.
  */
@@ -40,12 +41,14 @@ V_INLINE void tile_i8_rows(const gemm_tile *t, const size_t rows, const size_t v
     const int8_t *b = t->b;
     for (size_t p = 0; p < t->k; p += 2, b += t->ldb, a += 2) {
         __m256i w[2];
-        UNROLLED for (size_t j = 0; j < vectors; j++) w[j] =
-            _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(b + 16 * j)));
+        __m256i both = _mm256_loadu_si256((const __m256i *)b);
+        w[0] = _mm256_srai_epi16(_mm256_slli_epi16(both, 8), 8);
+        w[1] = _mm256_srai_epi16(both, 8);
         UNROLLED for (size_t i = 0; i < rows; i++) {
             __m256i x = _mm256_set1_epi32(pair_at(a + i * t->lda));
             UNROLLED for (size_t j = 0; j < vectors; j++) s[i][j] =
                 _mm256_add_epi32(s[i][j], _mm256_madd_epi16(x, w[j]));
+            ROW_DONE(s[i][0], s[i][1], a);
         }
     }
     UNROLLED for (size_t i = 0; i < rows; i++) {
@@ -98,9 +101,9 @@ const gemm_table gemm_table_avx2 = {
     .columns = 16,
     .kernel =
         {
-            [GEMM_F32] = {6, 1, 384, sizeof(float), 0, avx2_f32, NULL},
-            [GEMM_BF16] = {6, 1, 512, 2, sizeof(float), avx2_bf16, avx2_prepare_bf16},
-            [GEMM_I8] = {6, 2, GEMM_DIM_MAX, 1, 2, avx2_i8, avx2_prepare_i8},
+            [GEMM_F32] = {6, 1, 384, sizeof(float), 0, false, avx2_f32, NULL},
+            [GEMM_BF16] = {6, 1, 512, 2, sizeof(float), false, avx2_bf16, avx2_prepare_bf16},
+            [GEMM_I8] = {6, 2, GEMM_DIM_MAX, 1, 2, true, avx2_i8, avx2_prepare_i8},
         },
     .small_rows_max = 6,
     .small = avx2_f32,

@@ -51,12 +51,14 @@ V_INLINE void tile_i8_rows(const gemm_tile *t, const size_t rows, const size_t v
     const int8_t *b = t->b;
     for (size_t p = 0; p < t->k; p += 2, b += t->ldb, a += 2) {
         __m512i w[2];
-        UNROLLED for (size_t j = 0; j < vectors; j++) w[j] =
-            _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(b + 32 * j)));
+        __m512i both = _mm512_loadu_si512(b);
+        w[0] = _mm512_srai_epi16(_mm512_slli_epi16(both, 8), 8);
+        w[1] = _mm512_srai_epi16(both, 8);
         UNROLLED for (size_t i = 0; i < rows; i++) {
             __m512i x = _mm512_set1_epi32(word_at(a + i * t->lda));
             UNROLLED for (size_t j = 0; j < vectors; j++) s[i][j] =
                 _mm512_add_epi32(s[i][j], _mm512_madd_epi16(x, w[j]));
+            ROW_DONE(s[i][0], s[i][1], a);
         }
     }
     UNROLLED for (size_t i = 0; i < rows; i++) {
@@ -105,6 +107,7 @@ VNNI_TARGET ALWAYS void tile_vnni_rows(const gemm_tile *t, const size_t rows,
             __m512i x = _mm512_set1_epi32(word_at(a + i * t->lda));
             UNROLLED for (size_t j = 0; j < vectors; j++) s[i][j] =
                 _mm512_dpbusd_epi32(s[i][j], x, w[j]);
+            ROW_DONE(s[i][0], s[i][1], a);
         }
     }
     __m512i offset[2]; /* 128 times the sum of a column's weights */
@@ -181,6 +184,7 @@ BF16_TARGET ALWAYS void tile_dot_rows(const gemm_tile *t, const size_t rows, con
             __m512bh x = (__m512bh)_mm512_set1_epi32(word_at(a + i * t->lda));
             UNROLLED for (size_t j = 0; j < vectors; j++) s.v[i][j] =
                 _mm512_dpbf16_ps(s.v[i][j], x, w[j]);
+            ROW_DONE(s.v[i][0], s.v[i][1], a);
         }
     }
     tile_finish(t, &s, rows, vectors);
@@ -191,15 +195,15 @@ BF16_TARGET static void avx512_dot(const gemm_tile *t) {
 }
 
 #define KERNEL_F32 \
-    { 12, 1, 384, sizeof(float), 0, avx512_f32, NULL }
+    { 12, 1, 384, sizeof(float), 0, false, avx512_f32, NULL }
 #define KERNEL_BF16 \
-    { 12, 1, 512, 2, sizeof(float), avx512_bf16, avx512_prepare_wide }
+    { 12, 1, 512, 2, sizeof(float), false, avx512_bf16, avx512_prepare_wide }
 #define KERNEL_DOT \
-    { 8, 2, 512, 2, 2, avx512_dot, avx512_prepare_bf16 }
+    { 8, 2, 512, 2, 2, false, avx512_dot, avx512_prepare_bf16 }
 #define KERNEL_I8 \
-    { 8, 2, GEMM_DIM_MAX, 1, 2, avx512_i8, avx512_prepare_i8 }
+    { 8, 2, GEMM_DIM_MAX, 1, 2, true, avx512_i8, avx512_prepare_i8 }
 #define KERNEL_VNNI \
-    { 8, 4, GEMM_DIM_MAX, 1, 1, avx512_vnni, avx512_prepare_vnni }
+    { 8, 4, GEMM_DIM_MAX, 1, 1, false, avx512_vnni, avx512_prepare_vnni }
 
 const gemm_table gemm_table_avx512 = {
     "avx512", 32, {KERNEL_F32, KERNEL_BF16, KERNEL_I8}, 12, avx512_small};

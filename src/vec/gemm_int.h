@@ -22,11 +22,12 @@ typedef struct gemm_tile {
 } gemm_tile;
 
 typedef struct gemm_kernel {
-    size_t rows_max; /* of a tile */
-    size_t k_group;  /* consecutive k of one column that lie together in a panel */
-    size_t k_block;  /* k worked through at once: what keeps a panel in the first cache */
-    size_t b_bytes;  /* of a packed weight */
-    size_t a_bytes;  /* of a prepared activation; 0: used as they are */
+    size_t rows_max;  /* of a tile */
+    size_t k_group;   /* consecutive k of one column that lie together in a panel */
+    size_t k_block;   /* k worked through at once: what keeps a panel in the first cache */
+    size_t b_bytes;   /* of a packed weight */
+    size_t a_bytes;   /* of a prepared activation; 0: used as they are */
+    bool interleaved; /* weights of the panel's two halves take turns, one and one */
     void (*tile)(const gemm_tile *t);
     /* Makes a row of activations ready: k floats to k_padded elements, the rest as zeros. */
     void (*prepare)(const float *x, size_t k, size_t k_padded, void *out, float *scale);

@@ -17,6 +17,10 @@
 #define UNROLLED _Pragma("GCC unroll 16")
 #endif
 
+/* Finishes a row's sums before the next row's load through p. Left alone, gcc computes all products
+ * first and spills the sums that they are added to: half the speed. */
+#define ROW_DONE(sum0, sum1, p) __asm__ volatile("" : V_ASM(sum0), V_ASM(sum1), "+r"(p))
+
 /* Calls body(t, height, vectors) with a constant height. */
 #define TILE_CASE(body, h, vectors) \
     case h:                         \

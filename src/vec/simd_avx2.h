@@ -9,6 +9,7 @@
 
 #define V        __m256
 #define V_LANES  8
+#define V_ASM(v) "+x"(v) /* a vector register, for __asm__ */
 #define V_TARGET __attribute__((target("avx2,fma,f16c")))
 #define V_INLINE static inline __attribute__((always_inline, unused)) V_TARGET
 

@@ -9,6 +9,7 @@
 
 #define V        __m512
 #define V_LANES  16
+#define V_ASM(v) "+v"(v) /* a vector register, for __asm__ */
 #define V_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")))
 #define V_INLINE static inline __attribute__((always_inline, unused)) V_TARGET
 
