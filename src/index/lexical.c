@@ -1,32 +1,32 @@
 /* The words index: documents, their slots, and how they come and go.
  *
- *      doc 17 --doc_slot--> slot 4711 --pages--> extent 3 (lengths 9 to 10, slots 4096..8191)
- *                                                   docs[615] = 17, lens[615] = 9
- *                                                   tokens[615] = the, cat, #sat|, sat(alt), ...
- *      "cat" --words--> term 88 --> blocks of slots: ... 4640, 4711, 4790 ...
+ *      doc 17 --doc_slot--> slot 4711 --pages--> extent 3 (length 9, slots 4096..8191)
+ *                                                   record 615: doc 17, 9 tokens: the, cat, #sat, sat(alt), ...
+ *      "cat" --words--> term 88 --> low list: slots of the documents that have it once: ... 4640, 4711, ...
+ *                              \--> high list: those that have it more often, with how often
  *
  * Two ideas make it small, fast and simple.
  *
  * Slots by length. BM25 of a short post depends nearly only on which words it has and how long it is:
- * tf is 1 in nine postings of ten. A document gets a slot in an extent of its length class, so a
+ * tf is 1 in 19 postings of 20. A document gets a slot in an extent of its length class, so a
  * whole extent shares one length, and the score of "has words A and C" is one number there. An extent
  * whose best possible number is below the k-th best so far is skipped without reading a posting, and
  * postings need neither lengths nor impacts. (A block-max index learns such bounds from whatever
  * documents happen to be neighbours; here neighbours are alike by construction.)
  *
- * Sequences. The tokens of a document lie in order beside its slot, four bytes each. They decide all that
+ * Sequences. The tokens of a document lie in order in its record, four bytes each. They decide all that
  * lists cannot: exact tf and score of the few candidates that bounds let through (one memory
  * access for all words of the query, instead of a seek in each list), phrases, words that must not be
  * there, explanations, and which lists to leave when a document goes: a delete needs no text. The
  * snapshot is the dictionary and the sequences; lists follow from them.
  *
- * Memory a document: 10 bytes, and 4 a token (up to an eighth more for rounding); a posting about one
- * byte; a word 24 + 24. docs/words.md has the measured figures.
+ * Memory a document: 12 bytes, and 4 a token (up to an eighth more for rounding); a posting about one
+ * byte; a word 32 + 24. docs/words.md has the measured figures.
  *
  * Invariants
- *  1 doc_slot[d] = s  exactly when  docs[s] = d; docs of other slots in use are on the free list.
- *  2 A term's list holds slot s with tf n exactly when the tokens of s hold it n times (255 and more
- *    are 255). df is the length of the list; a term number with df 0 has no name.
+ *  1 doc_slot[d] = s  exactly when  the record of s has doc d; other slots once used are on a free list.
+ *  2 A term's low list holds slot s exactly when the tokens of s hold it once; its high list when they
+ *    hold it n > 1 times, with min(n, 15). A term number of no documents has no name and empty lists.
  *  3 The tokens of a slot that is not in use are zero: a deleted document leaves nothing.
  *  4 Insert and delete prepare all edits, then commit them; only preparation can fail.
  */
@@ -36,19 +36,19 @@
 
 uint32_t class_of_length(uint32_t len) {
     uint32_t x = len - 1;
-    if (x < 8) return x;
+    if (x < 16) return x;
     uint32_t e = 31 - (unsigned)__builtin_clz(x);
-    return 8 + (e - 3) * 4 + ((x >> (e - 2)) & 3);
+    return 16 + (e - 4) * 4 + ((x >> (e - 2)) & 3);
 }
 
 uint32_t class_length_min(uint32_t cls) {
-    if (cls < 8) return cls + 1;
-    uint32_t e = (cls - 8) / 4 + 3, sub = (cls - 8) % 4;
+    if (cls < 16) return cls + 1;
+    uint32_t e = (cls - 16) / 4 + 4, sub = (cls - 16) % 4;
     return ((4 + sub) << (e - 2)) + 1;
 }
 
 uint32_t class_length_max(uint32_t cls) {
-    return cls < 8 ? cls + 1 : class_length_min(cls) + (1u << ((cls - 8) / 4 + 1)) - 1;
+    return cls < 16 ? cls + 1 : class_length_min(cls) + (1u << ((cls - 16) / 4 + 2)) - 1;
 }
 
 /* ---- life ---- */
@@ -63,6 +63,7 @@ err lexical_new(const lexical_options *options, lexical **out) {
     ix->k1 = o.k1;
     ix->b = o.b;
     ix->kernels = postings_kernels_get();
+    ix->highs_free = FREE_END;
     for (uint32_t c = 0; c < CLASSES; c++) ix->classes[c].free_head = FREE_END;
     err rc = names_new(&ix->words);
     if (rc != OK) {
@@ -73,25 +74,29 @@ err lexical_new(const lexical_options *options, lexical **out) {
     return OK;
 }
 
+static uint32_t *long_tokens_of(const extent *e, uint32_t i) {
+    uint32_t *p;
+    memcpy(&p, extent_record(e, i)->tokens, sizeof p);
+    return p;
+}
+
 static void extent_free(extent *e) {
-    if (e->longs)
-        for (uint32_t i = 0; i < e->size; i++) mem_free(e->longs[i]);
-    mem_free(e->longs);
-    mem_free(e->tokens);
-    mem_free(e->docs);
-    mem_free(e->lens);
+    for (uint32_t i = 0; e->longs && i < e->used; i++) mem_free(long_tokens_of(e, i));
+    mem_free(e->records);
 }
 
 void lexical_free(lexical *ix) {
     if (!ix) return;
-    for (uint32_t t = 0; t < terms_end(ix); t++)
-        term_free(&ix->terms[t]);
+    for (uint32_t t = 0; t < terms_end(ix); t++) list_free(&ix->terms[t].low);
+    for (size_t i = 0; i < ix->highs_end; i++) list_free(&ix->highs[i]);
     for (size_t i = 0; i < ix->n_extents; i++) extent_free(&ix->extents[i]);
     for (uint32_t c = 0; c < CLASSES; c++) mem_free(ix->classes[c].extents);
     names_free(ix->words);
     mem_free(ix->terms);
+    mem_free(ix->highs);
     mem_free(ix->extents);
     mem_free(ix->pages);
+    mem_free(ix->page_class);
     mem_free(ix->doc_slot);
     mem_free(ix->ids);
     mem_free(ix->sorted);
@@ -130,20 +135,14 @@ err lexical_grow_terms(lexical *ix) {
 
 /* ---- slots ---- */
 
-static err extent_init(extent *e, uint32_t cls, uint32_t size) {
+enum { POINTER_WORDS = sizeof(void *) / 4 }; /* of a record whose tokens are elsewhere */
+
+/* Tokens lie in the record when the longest of the class do not take too much. */
+static void extent_layout(extent *e, uint32_t cls) {
     uint32_t longest = class_length_max(cls);
     e->cls = cls;
-    e->size = size;
-    e->stride = longest <= STRIDE_MAX ? longest : 0;
-    e->docs = mem_alloc(size * sizeof *e->docs);
-    e->lens = mem_zalloc(size, sizeof *e->lens);
-    if (e->stride)
-        e->tokens = mem_zalloc((size_t)size * e->stride, sizeof *e->tokens);
-    else
-        e->longs = mem_zalloc(size, sizeof *e->longs);
-    bool ok = e->docs && e->lens && (e->tokens || e->longs);
-    if (!ok) extent_free(e);
-    return ok ? OK : ERR_NO_MEMORY;
+    e->longs = longest > STRIDE_MAX;
+    e->stride = 2 + (e->longs ? POINTER_WORDS : longest);
 }
 
 /* A class's extents double, so that few documents take little room and many stand together. */
@@ -151,21 +150,24 @@ static err extent_add(lexical *ix, uint32_t cls) {
     length_class *c = &ix->classes[cls];
     uint32_t size = EXTENT_MIN;
     while (size < EXTENT_MAX && size < c->live) size *= 2;
-    size_t base = ix->n_pages * 64;
+    size_t base = ix->n_pages * 64, pages = ix->n_pages + size / 64, most = SLOT_MAX / 64;
     if (base + size > SLOT_MAX) return err_set(ERR_TOO_LARGE, "words: limit is %u slots", SLOT_MAX);
-    TRY(mem_grow((void **)&ix->extents, &ix->extents_cap, ix->n_extents + 1, sizeof(extent),
-                 SLOT_MAX / 64));
-    TRY(mem_grow((void **)&ix->pages, &ix->pages_cap, ix->n_pages + size / 64, sizeof(uint32_t),
-                 SLOT_MAX / 64));
-    TRY(mem_grow((void **)&c->extents, &c->cap, c->count + 1, sizeof(uint32_t), SLOT_MAX / 64));
-    extent e = {.base = (uint32_t)base};
-    TRY(extent_init(&e, cls, size));
+    TRY(mem_grow((void **)&ix->extents, &ix->extents_cap, ix->n_extents + 1, sizeof(extent), most));
+    TRY(mem_grow((void **)&ix->pages, &ix->pages_cap, pages, sizeof(uint32_t), most));
+    TRY(mem_grow((void **)&ix->page_class, &ix->page_class_cap, pages, 1, most));
+    TRY(mem_grow((void **)&c->extents, &c->cap, c->count + 1, sizeof(uint32_t), most));
+    extent e = {.base = (uint32_t)base, .size = size};
+    extent_layout(&e, cls);
+    e.records = mem_zalloc((size_t)size * e.stride, sizeof(uint32_t));
+    if (!e.records) return ERR_NO_MEMORY;
     uint32_t number = (uint32_t)ix->n_extents++;
     ix->extents[number] = e;
     c->extents[c->count++] = number;
-    for (uint32_t i = 0; i < size / 64; i++) ix->pages[ix->n_pages++] = number;
-    ix->bytes_sequences +=
-        e.stride ? (uint64_t)size * e.stride * sizeof(uint32_t) : size * sizeof(uint32_t *);
+    for (; ix->n_pages < pages; ix->n_pages++) {
+        ix->page_class[ix->n_pages] = (uint8_t)cls;
+        ix->pages[ix->n_pages] = number;
+    }
+    ix->bytes_sequences += (uint64_t)size * e.stride * sizeof(uint32_t);
     return OK;
 }
 
@@ -185,16 +187,23 @@ static err slot_reserve(lexical *ix, uint32_t cls, uint32_t *slot) {
     return OK;
 }
 
-static void slot_take(lexical *ix, uint32_t slot, uint32_t doc, uint32_t n) {
+/* Gives the slot to the document whose tokens are in ix->ids, or in `long_tokens`. */
+static void slot_take(lexical *ix, uint32_t slot, uint32_t doc, uint32_t n, uint32_t *long_tokens) {
     extent *e = &ix->extents[ix->pages[slot >> 6]];
     length_class *c = &ix->classes[e->cls];
-    uint32_t i = slot - e->base;
+    record *r = extent_record(e, slot - e->base);
     if (c->free_head == slot)
-        c->free_head = e->docs[i] & FREE_END;
+        c->free_head = r->doc & FREE_END;
     else
         e->used++;
-    e->docs[i] = doc;
-    e->lens[i] = (uint16_t)n;
+    r->doc = doc;
+    r->len = n;
+    if (e->longs) {
+        memcpy(r->tokens, &long_tokens, sizeof long_tokens);
+        ix->bytes_sequences += n * sizeof(uint32_t);
+    } else {
+        memcpy(r->tokens, ix->ids, n * sizeof(uint32_t));
+    }
     e->live++;
     c->live++;
 }
@@ -202,16 +211,13 @@ static void slot_take(lexical *ix, uint32_t slot, uint32_t doc, uint32_t n) {
 static void slot_give(lexical *ix, uint32_t slot) {
     extent *e = &ix->extents[ix->pages[slot >> 6]];
     length_class *c = &ix->classes[e->cls];
-    uint32_t i = slot - e->base;
-    if (e->stride) {
-        memset(e->tokens + (size_t)i * e->stride, 0, e->stride * sizeof(uint32_t));
-    } else {
-        ix->bytes_sequences -= e->lens[i] * sizeof(uint32_t);
-        mem_free(e->longs[i]);
-        e->longs[i] = NULL;
+    record *r = extent_record(e, slot - e->base);
+    if (e->longs) {
+        ix->bytes_sequences -= r->len * sizeof(uint32_t);
+        mem_free(long_tokens_of(e, slot - e->base));
     }
-    e->docs[i] = FREE_BIT | c->free_head;
-    e->lens[i] = 0;
+    memset(r, 0, e->stride * sizeof(uint32_t));
+    r->doc = FREE_BIT | c->free_head;
     c->free_head = slot;
     e->live--;
     c->live--;
@@ -234,31 +240,34 @@ static void sort_ids(uint32_t *a, uint32_t n) {
 static err sort_tokens(lexical *ix, const uint32_t *tokens, uint32_t n) {
     TRY(mem_grow((void **)&ix->sorted, &ix->sorted_cap, n, sizeof(uint32_t), UINT16_MAX));
     TRY(mem_grow((void **)&ix->edits, &ix->edits_cap, n, sizeof(edit), UINT16_MAX));
+    TRY(mem_grow((void **)&ix->highs, &ix->highs_cap, ix->highs_end + n, sizeof(plist),
+                 TOKEN_ID)); /* at most so many terms get their high list now */
     for (uint32_t i = 0; i < n; i++) ix->sorted[i] = tokens[i] & TOKEN_ID;
     sort_ids(ix->sorted, n);
     return OK;
 }
 
 /* Steps to the next distinct term of ix->sorted; false at the end. */
-static bool next_distinct(const lexical *ix, uint32_t n, uint32_t *at, uint32_t *id, uint8_t *tf) {
+static bool next_distinct(const lexical *ix, uint32_t n, uint32_t *at, uint32_t *id, uint32_t *tf) {
     if (*at == n) return false;
     uint32_t from = *at;
     *id = ix->sorted[from];
     while (*at < n && ix->sorted[*at] == *id) ++*at;
-    *tf = (uint8_t)MIN(*at - from, (uint32_t)LEXICAL_TF_MAX);
+    *tf = MIN(*at - from, (uint32_t)LEXICAL_TF_MAX);
     return true;
 }
 
 /* Makes an edit for each distinct term; none stays when one fails. */
 static err prepare_edits(lexical *ix, uint32_t n, uint32_t slot, bool insert, uint32_t *n_edits) {
-    uint32_t at = 0, id, made = 0;
-    uint8_t tf;
+    static const plist empty = {0};
+    uint32_t at = 0, id, tf, made = 0;
     err rc = OK;
     while (rc == OK && next_distinct(ix, n, &at, &id, &tf)) {
         edit *e = &ix->edits[made];
         *e = (edit){.term = id};
         const term *t = &ix->terms[id];
-        rc = insert ? edit_insert(t, slot, tf, e) : edit_remove(t, slot, e);
+        const plist *l = tf == 1 ? &t->low : t->high ? term_high(ix, t) : &empty;
+        rc = insert ? edit_insert(l, slot, tf, e) : edit_remove(l, slot, e);
         made += rc == OK;
     }
     if (rc != OK)
@@ -267,18 +276,41 @@ static err prepare_edits(lexical *ix, uint32_t n, uint32_t slot, bool insert, ui
     return rc;
 }
 
-/* ---- insert ---- */
+/* The list that an edit changes; a high list is born when it is first needed. */
+static plist *edited_list(lexical *ix, const edit *e) {
+    term *t = &ix->terms[e->term];
+    if (!e->high) return &t->low;
+    if (t->high) return &ix->highs[t->high - 1];
+    uint32_t i = ix->highs_free;
+    if (i == FREE_END)
+        i = (uint32_t)ix->highs_end++;
+    else
+        ix->highs_free = ix->highs[i].list.one.first;
+    ix->highs[i] = (plist){0};
+    t->high = i + 1;
+    return &ix->highs[i];
+}
 
-static void put_tokens(lexical *ix, uint32_t slot, uint32_t *long_tokens, uint32_t n) {
-    extent *e = &ix->extents[ix->pages[slot >> 6]];
-    uint32_t i = slot - e->base;
-    if (e->stride) {
-        memcpy(e->tokens + (size_t)i * e->stride, ix->ids, n * sizeof(uint32_t));
-    } else {
-        e->longs[i] = long_tokens;
-        ix->bytes_sequences += n * sizeof(uint32_t);
+/* Gives back what a term has no use for any more: an empty high list, and its name. */
+static void drop_empty(lexical *ix, uint32_t id) {
+    term *t = &ix->terms[id];
+    if (t->high && ix->highs[t->high - 1].n == 0) {
+        ix->highs[t->high - 1].list.one.first = ix->highs_free;
+        ix->highs_free = t->high - 1;
+        t->high = 0;
+    }
+    if (term_df(ix, t) == 0) names_del(ix->words, id);
+}
+
+static void commit_edits(lexical *ix, uint32_t n_edits) {
+    for (uint32_t i = 0; i < n_edits; i++) {
+        edit *e = &ix->edits[i];
+        edit_commit(edited_list(ix, e), e);
+        if (e->change < 0) drop_empty(ix, e->term);
     }
 }
+
+/* ---- insert ---- */
 
 err lexical_insert_ids(lexical *ix, uint32_t doc, uint32_t n) {
     if (n == 0) {
@@ -298,14 +330,12 @@ err lexical_insert_ids(lexical *ix, uint32_t doc, uint32_t n) {
         mem_free(long_tokens);
         return rc;
     }
-    for (uint32_t i = 0; i < n_edits; i++)
-        edit_commit(&ix->terms[ix->edits[i].term], &ix->edits[i]);
-    slot_take(ix, slot, doc, n);
+    commit_edits(ix, n_edits);
+    slot_take(ix, slot, doc, n, long_tokens);
     ix->doc_slot[doc] = slot;
     ix->docs++;
     ix->tokens += n;
     ix->postings += n_edits;
-    put_tokens(ix, slot, long_tokens, n);
     return OK;
 }
 
@@ -313,7 +343,7 @@ err lexical_insert_ids(lexical *ix, uint32_t doc, uint32_t n) {
 static void drop_unused(lexical *ix, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
         uint32_t id = ix->ids[i] & TOKEN_ID;
-        bool used = id < ix->terms_cap && ix->terms[id].df > 0;
+        bool used = id < ix->terms_cap && term_df(ix, &ix->terms[id]) > 0;
         if (!used && names_text(ix->words, id).ptr) names_del(ix->words, id);
     }
 }
@@ -356,14 +386,11 @@ err lexical_delete(lexical *ix, uint32_t doc) {
     uint32_t slot = ix->doc_slot[doc], n_edits = 0;
     if (slot != SLOT_EMPTY) {
         const extent *e = extent_of(ix, slot);
-        uint32_t n = e->lens[slot - e->base];
-        TRY(sort_tokens(ix, extent_tokens(e, slot - e->base), n));
+        const record *r = extent_record(e, slot - e->base);
+        uint32_t n = r->len;
+        TRY(sort_tokens(ix, record_tokens(e, r), n));
         TRY(prepare_edits(ix, n, slot, false, &n_edits));
-        for (uint32_t i = 0; i < n_edits; i++) {
-            term *t = &ix->terms[ix->edits[i].term];
-            edit_commit(t, &ix->edits[i]);
-            if (t->df == 0) names_del(ix->words, ix->edits[i].term);
-        }
+        commit_edits(ix, n_edits);
         slot_give(ix, slot);
         ix->tokens -= n;
         ix->postings -= n_edits;
@@ -377,7 +404,7 @@ err lexical_delete(lexical *ix, uint32_t doc) {
 
 uint32_t lexical_df(const lexical *ix, str text) {
     uint32_t id = names_get(ix->words, text);
-    return id == NAMES_NONE ? 0 : ix->terms[id].df;
+    return id == NAMES_NONE ? 0 : term_df(ix, &ix->terms[id]);
 }
 
 static bool suggestion_before(lexical_suggestion x, lexical_suggestion y) {
@@ -388,7 +415,7 @@ size_t lexical_terms_prefix(const lexical *ix, str prefix, lexical_suggestion *o
     size_t n = 0;
     if (max == 0) return 0;
     for (uint32_t id = 0; id < terms_end(ix); id++) {
-        uint32_t df = ix->terms[id].df;
+        uint32_t df = term_df(ix, &ix->terms[id]);
         if (df == 0 || (n == max && df < out[n - 1].df)) continue;
         lexical_suggestion x = {names_text(ix->words, id), df};
         if (!str_starts(x.term, prefix) || (n == max && !suggestion_before(x, out[n - 1])))
@@ -409,10 +436,11 @@ void lexical_stats_get(const lexical *ix, lexical_stats *out) {
                            .tokens = ix->tokens,
                            .bytes_sequences = ix->bytes_sequences};
     for (uint32_t t = 0; t < terms_end(ix); t++)
-        out->bytes_postings += term_bytes(&ix->terms[t]);
-    out->bytes_dictionary = names_bytes(ix->words) + ix->terms_cap * (sizeof(term) - sizeof(block));
-    out->bytes_documents = sizeof *ix + ix->docs_cap * sizeof(uint32_t) +
-                           ix->n_pages * (64 * (sizeof(uint32_t) + sizeof(uint16_t)) + 4) +
+        out->bytes_postings += list_bytes(&ix->terms[t].low);
+    for (size_t i = 0; i < ix->highs_end; i++) out->bytes_postings += list_bytes(&ix->highs[i]);
+    out->bytes_dictionary =
+        names_bytes(ix->words) + ix->terms_cap * sizeof(term) + ix->highs_cap * sizeof(plist);
+    out->bytes_documents = sizeof *ix + ix->docs_cap * sizeof(uint32_t) + ix->n_pages * 5 +
                            ix->extents_cap * sizeof(extent);
 }
 
@@ -423,48 +451,56 @@ static err bad(const char *what, uint32_t at) {
 }
 
 /* Every posting of the list is what the tokens of its slot say. */
-static err validate_term(const lexical *ix, uint32_t id, uint64_t *postings) {
-    const term *t = &ix->terms[id];
-    bool named = names_text(ix->words, id).ptr != NULL;
-    if (named != (t->df > 0) || (t->df > 0) != (t->n_blocks > 0)) return bad("df", id);
-    uint32_t df = 0, last = 0;
-    for (uint32_t i = 0; i < t->n_blocks; i++) {
-        const block *b = &term_blocks(t)[i];
-        TRY(block_validate(b));
-        posting_run r = {.n = 0};
-        block_read(b, &r);
-        for (uint32_t j = 0; j < r.n; j++) {
-            uint32_t slot = r.slots[j], tf;
-            if (df + j && slot <= last) return bad("order of slots of term", id);
+static err validate_list(const lexical *ix, uint32_t id, const plist *l, bool high) {
+    uint32_t n = 0, last = 0, slots[BLOCK_MAX + 16];
+    for (uint32_t i = 0; i < l->n_blocks; i++) {
+        const block *b = &list_blocks(l)[i];
+        TRY(block_validate(b, high));
+        uint32_t m = block_slots(ix->kernels, b, slots);
+        for (uint32_t j = 0; j < m; j++, n++) {
+            uint32_t slot = slots[j], tf;
+            if (n && slot <= last) return bad("order of slots of term", id);
             last = slot;
             if (slot >> 6 >= ix->n_pages) return bad("slot of term", id);
             const extent *e = extent_of(ix, slot);
             uint32_t at = slot - e->base;
-            if (at >= e->used || (e->docs[at] & FREE_BIT)) return bad("free slot of term", id);
-            ix->kernels->count_terms(extent_tokens(e, at), e->lens[at], &id, 1, &tf);
-            if (MIN(tf, (uint32_t)LEXICAL_TF_MAX) != r.tfs[j]) return bad("tf of term", id);
+            const record *r = extent_record(e, at);
+            if (at >= e->used || (r->doc & FREE_BIT)) return bad("free slot of term", id);
+            ix->kernels->count_terms(record_tokens(e, r), r->len, &id, 1, &tf);
+            uint32_t have = high ? nibble_at(block_nibbles(b), j) : 1;
+            if (MIN(tf, (uint32_t)NIBBLE_MAX) != have) return bad("tf of term", id);
         }
-        df += r.n;
     }
-    *postings += df;
-    return df == t->df ? OK : bad("length of list", id);
+    return n == l->n ? OK : bad("length of list of term", id);
+}
+
+static err validate_term(const lexical *ix, uint32_t id, uint64_t *postings) {
+    const term *t = &ix->terms[id];
+    bool named = names_text(ix->words, id).ptr != NULL;
+    if (named != (term_df(ix, t) > 0)) return bad("name of term", id);
+    TRY(validate_list(ix, id, &t->low, false));
+    *postings += term_df(ix, t);
+    if (!t->high) return OK;
+    if (t->high > ix->highs_end || ix->highs[t->high - 1].n == 0) return bad("high list", id);
+    return validate_list(ix, id, term_high(ix, t), true);
 }
 
 /* Adds up distinct terms of a slot in use; a free one must hold nothing. */
 static err validate_slot(const lexical *ix, const extent *e, uint32_t i, uint64_t *distinct) {
-    uint32_t n = e->lens[i];
-    if (e->docs[i] & FREE_BIT) {
-        for (uint32_t j = 0; j < e->stride; j++)
-            if (e->tokens[(size_t)i * e->stride + j]) return bad("trace in free slot", e->base + i);
-        return n || (!e->stride && e->longs[i]) ? bad("length of free slot", e->base + i) : OK;
+    const record *r = extent_record(e, i);
+    uint32_t n = r->len, slot = e->base + i;
+    if (r->doc & FREE_BIT) {
+        for (uint32_t j = 0; j < e->stride - 2; j++)
+            if (r->tokens[j]) return bad("trace in free slot", slot);
+        return n ? bad("length of free slot", slot) : OK;
     }
-    if (e->docs[i] >= ix->docs_cap || ix->doc_slot[e->docs[i]] != e->base + i)
-        return bad("document of slot", e->base + i);
-    if (n == 0 || class_of_length(n) != e->cls) return bad("length of slot", e->base + i);
-    const uint32_t *t = extent_tokens(e, i);
+    if (r->doc >= ix->docs_cap || ix->doc_slot[r->doc] != slot)
+        return bad("document of slot", slot);
+    if (n == 0 || class_of_length(n) != e->cls) return bad("length of slot", slot);
+    const uint32_t *t = record_tokens(e, r);
     for (uint32_t j = 0; j < n; j++) {
         uint32_t k = 0;
-        if ((t[j] & TOKEN_ID) >= terms_end(ix)) return bad("token of slot", e->base + i);
+        if ((t[j] & TOKEN_ID) >= terms_end(ix)) return bad("token of slot", slot);
         while (k < j && ((t[k] ^ t[j]) & TOKEN_ID)) k++;
         *distinct += k == j;
     }
@@ -484,8 +520,8 @@ err lexical_validate(const lexical *ix) {
         uint32_t here = 0;
         for (uint32_t i = 0; i < e->used; i++) {
             TRY(validate_slot(ix, e, i, &distinct));
-            here += !(e->docs[i] & FREE_BIT);
-            tokens += e->lens[i];
+            here += !(extent_record(e, i)->doc & FREE_BIT);
+            tokens += extent_record(e, i)->len;
         }
         if (here != e->live) return bad("live documents of extent", (uint32_t)x);
         live += here;

@@ -32,8 +32,9 @@ static const uint32_t *doc_tokens(const lexical *ix, uint32_t doc, uint32_t *n) 
     *n = 0;
     if (slot >= SLOT_EMPTY) return NULL;
     const extent *e = extent_of(ix, slot);
-    *n = e->lens[slot - e->base];
-    return extent_tokens(e, slot - e->base);
+    const record *r = extent_record(e, slot - e->base);
+    *n = r->len;
+    return record_tokens(e, r);
 }
 
 static void number_terms(saving *s) {
@@ -157,7 +158,8 @@ static err read_body(lexical *ix, reader *r) {
     if (r->failed || r->left) return corrupt("bytes behind the end");
     if (ix->tokens != tokens) return corrupt("number of tokens");
     for (uint32_t t = 0; t < terms_end(ix); t++)
-        if (names_text(ix->words, t).ptr && ix->terms[t].df == 0) return corrupt("an unused term");
+        if (names_text(ix->words, t).ptr && term_df(ix, &ix->terms[t]) == 0)
+            return corrupt("an unused term");
     return OK;
 }
 

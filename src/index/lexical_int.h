@@ -15,40 +15,40 @@
 #define TOKEN_ID  POSTINGS_ID
 
 enum {
-    CLASSES = 60,       /* lengths 1 to 65,536: 1..8, then four classes an octave */
+    CLASSES = 64,       /* lengths 1 to 65,536: 1..16, then four classes an octave */
     EXTENT_MIN = 64,    /* slots */
     EXTENT_MAX = 8192,  /* sums of one extent (u16) stay in the first cache level */
     STRIDE_MAX = 128,   /* tokens kept beside each other; longer documents have their own memory */
     BLOCK_MAX = 248,    /* postings a block */
     PAYLOAD_IN = 8,     /* bytes of payload kept inside the block */
     WIDTH_BITMAP = 128, /* block.width from here on: a bitmap of width - 127 words */
-    WORDS_MAX = 128     /* words of a bitmap */
+    WORDS_MAX = 128,    /* words of a bitmap */
+    NIBBLE_MAX = 15     /* tf 15 and more are stored as 15 */
 };
 
 #define SLOT_NONE  UINT32_MAX       /* doc_slot: no such document */
 #define SLOT_EMPTY (UINT32_MAX - 1) /* doc_slot: a document of no tokens */
 #define SLOT_MAX   (1u << 30)
-#define FREE_BIT   0x80000000u /* extent.docs: a free slot; below it the next free one */
+#define FREE_BIT   0x80000000u /* record.doc: a free slot; below it the next free one */
 #define FREE_END   0x7fffffffu
 
-/* A run of postings. Packed: count - 1 gaps of `width` bits, little-endian, then n_exc pairs (index
- * u8, tf u8). Bitmap: words of 32 bits, bit 0 of the first is slot first & ~31, then n_exc triples (bit
- * u16, tf u8). A posting that is no exception has tf 1. */
+/* A run of postings. Packed: count - 1 gaps of `width` bits, little-endian. Bitmap: words of 32 bits, bit
+ * 0 of the first is slot first & ~31. In a high list the tfs follow, four bits each, the lower half first. */
 typedef struct block {
     uint32_t first;
     uint8_t count; /* 1 to BLOCK_MAX */
     uint8_t width;
-    uint8_t n_exc;
-    uint8_t max_tf;
+    uint8_t max_tf; /* at most NIBBLE_MAX; 0 in a low list */
+    uint8_t pad;
     union {
         uint8_t in[PAYLOAD_IN];
         uint8_t *ptr; /* when the payload is longer */
     } data;
 } block;
 
-typedef struct term {
-    uint32_t df;
-    uint32_t n_blocks; /* 0: the number is not in use */
+typedef struct plist {
+    uint32_t n; /* postings */
+    uint32_t n_blocks;
     union {
         block one; /* n_blocks == 1 */
         struct {
@@ -56,7 +56,21 @@ typedef struct term {
             uint32_t cap;
         } many;
     } list;
+} plist;
+
+/* Documents that have the term once are in its low list; those that have it more often in a high list. */
+typedef struct term {
+    plist low;
+    uint32_t high; /* one more than the number of the list in lexical.highs; 0: none */
 } term;
+
+/* What is kept of a document, one beside the other: one cache line or two. */
+typedef struct record {
+    uint32_t doc; /* or FREE_BIT and the next free slot of the class */
+    uint32_t len; /* tokens; 0 when free */
+    uint32_t
+        tokens[]; /* `stride` term numbers with TOKEN_ALT, in order of position; or a pointer */
+} record;
 
 typedef struct extent {
     uint32_t base;   /* first slot, a multiple of 64 */
@@ -64,11 +78,9 @@ typedef struct extent {
     uint32_t used;   /* slots given at least once: [0, used) */
     uint32_t live;   /* documents */
     uint32_t cls;    /* length class */
-    uint32_t stride; /* tokens a slot; 0: `longs` */
-    uint32_t *docs;  /* by slot: the document, or FREE_BIT and the next free slot of the class */
-    uint16_t *lens;
-    uint32_t *tokens; /* by slot: stride term numbers with TOKEN_ALT, in order of position */
-    uint32_t **longs; /* by slot: as many as the length */
+    uint32_t stride; /* u32 a record, its head included */
+    bool longs;      /* the tokens are in an allocation of their own */
+    uint32_t *records;
 } extent;
 
 typedef struct length_class {
@@ -81,17 +93,18 @@ typedef struct length_class {
 /* A prepared change of one list: blocks [at, at + del) become add[0..n_add). */
 typedef struct edit {
     uint32_t term;
+    bool high;
     uint32_t at, del, n_add;
     block add[2];
     block *grown; /* room for the blocks when they do not fit where they are */
     uint32_t grown_cap;
-    int change; /* of df */
+    int change; /* of n */
 } edit;
 
 typedef struct posting_run {
     uint32_t n;
-    uint32_t slots[2 * BLOCK_MAX + 8];
-    uint8_t tfs[2 * BLOCK_MAX + 8];
+    uint32_t slots[2 * BLOCK_MAX + 16];
+    uint8_t tfs[2 * BLOCK_MAX + 16]; /* of a high list */
 } posting_run;
 
 struct lexical {
@@ -100,10 +113,14 @@ struct lexical {
     names *words;
     term *terms; /* by term number */
     size_t terms_cap;
+    plist *highs; /* n 0: free, and list.one.first is the next free one */
+    size_t highs_end, highs_cap;
+    uint32_t highs_free; /* FREE_END: none */
     extent *extents;
     size_t n_extents, extents_cap;
     uint32_t *pages; /* by slot / 64: its extent */
-    size_t n_pages, pages_cap;
+    uint8_t *page_class;
+    size_t n_pages, pages_cap, page_class_cap;
     length_class classes[CLASSES];
     uint32_t *doc_slot; /* by document */
     size_t docs_cap;
@@ -136,13 +153,25 @@ static inline uint32_t terms_end(const lexical *ix) {
 static inline const extent *extent_of(const lexical *ix, uint32_t slot) {
     return &ix->extents[ix->pages[slot >> 6]];
 }
-static inline const uint32_t *extent_tokens(const extent *e, uint32_t i) {
-    return e->stride ? e->tokens + (size_t)i * e->stride : e->longs[i];
+static inline record *extent_record(const extent *e, uint32_t i) {
+    return (record *)(void *)(e->records + (size_t)i * e->stride);
+}
+static inline const uint32_t *record_tokens(const extent *e, const record *r) {
+    if (!e->longs) return r->tokens;
+    const uint32_t *p;
+    memcpy(&p, r->tokens, sizeof p);
+    return p;
+}
+static inline const plist *term_high(const lexical *ix, const term *t) {
+    return t->high ? &ix->highs[t->high - 1] : NULL;
+}
+static inline uint32_t term_df(const lexical *ix, const term *t) {
+    return t->low.n + (t->high ? ix->highs[t->high - 1].n : 0);
 }
 
 /* lexical_list.c */
-static inline const block *term_blocks(const term *t) {
-    return t->n_blocks == 1 ? &t->list.one : t->list.many.items;
+static inline const block *list_blocks(const plist *l) {
+    return l->n_blocks == 1 ? &l->list.one : l->list.many.items;
 }
 static inline bool block_is_bitmap(const block *b) {
     return b->width >= WIDTH_BITMAP;
@@ -154,20 +183,27 @@ uint32_t block_payload_size(const block *b);
 static inline const uint8_t *block_payload(const block *b, uint32_t size) {
     return size <= PAYLOAD_IN ? b->data.in : b->data.ptr;
 }
-/* Writes slots (room for BLOCK_MAX) ascending; returns how many. */
-uint32_t block_slots(const block *b, uint32_t *slots);
-void block_read(const block *b, posting_run *out); /* appends */
+/* Writes slots (room for BLOCK_MAX + 8) ascending; returns how many. */
+uint32_t block_slots(const postings_kernels *k, const block *b, uint32_t *slots);
+/* The tfs of a high block, where its nibbles begin. */
+const uint8_t *block_nibbles(const block *b);
+static inline uint32_t nibble_at(const uint8_t *p, uint32_t i) {
+    return (p[i / 2] >> (4 * (i & 1))) & 15u;
+}
 void block_free(block *b);
-void term_free(term *t);
-uint64_t term_bytes(const term *t);
+void list_free(plist *l);
+/* Compressed slots, tfs and headers: 4 bytes and the payload of a list of one block, whose header is
+ * part of the dictionary's entry. */
+uint64_t list_bytes(const plist *l);
 /* The last block whose first slot is at most `slot`; 0 when none is. */
-uint32_t term_find_block(const term *t, uint32_t slot);
-MUST_USE err edit_insert(const term *t, uint32_t slot, uint8_t tf, edit *e);
-MUST_USE err edit_remove(const term *t, uint32_t slot, edit *e);
-void edit_commit(term *t, edit *e); /* df too */
+uint32_t list_find_block(const plist *l, uint32_t slot);
+/* tf 1: for a low list. */
+MUST_USE err edit_insert(const plist *l, uint32_t slot, uint32_t tf, edit *e);
+MUST_USE err edit_remove(const plist *l, uint32_t slot, edit *e);
+void edit_commit(plist *l, edit *e);
 void edit_abort(edit *e);
-/* A list made at once from all its postings, ascending. */
-MUST_USE err term_build(term *t, const uint32_t *slots, const uint8_t *tfs, uint32_t n);
-MUST_USE err block_validate(const block *b);
+/* A list made at once from all its postings, ascending; tfs NULL for a low list. */
+MUST_USE err list_build(plist *l, const uint32_t *slots, const uint8_t *tfs, uint32_t n);
+MUST_USE err block_validate(const block *b, bool high);
 
 #endif

@@ -1,9 +1,10 @@
 /* Posting lists: blocks of up to 248 postings, each coded on its own, changed one block at a time.
  *
- * A block holds its first slot and the gaps to the next ones, all with as many bits as the largest needs.
- * Where a term is in an eighth of the documents or more, a bitmap over the same slots takes about as
- * many bytes and is added up sixteen documents a step, so a block becomes a bitmap when that costs
- * at most an eighth more. Nine postings in ten have tf 1: others are listed behind, two or three bytes each.
+ * A low list (documents with the term once: 19 of 20) is slots alone; a high list has four bits of tf
+ * more for each. A block holds its first slot and the gaps to the next ones, all with as many bits as
+ * the largest needs. Where a term is in an eighth of the documents or more, a bitmap over the same slots takes
+ * about as many bytes and is added up sixteen documents a step, so a low block becomes a bitmap when that
+ * costs at most an eighth more.
  *
  * A slot may be inserted anywhere: the block is read, changed, and written again (about 0.3 us). Slots are
  * given by length class, so lists grow at some twenty places; a posting behind a wide gap (the unused end
@@ -17,8 +18,11 @@
  * Changes come in two steps: edit_insert and edit_remove make the new blocks and may fail; edit_commit
  * puts them in place and cannot. So a document goes in or out of all its lists or of none.
  *
+ * Tried: tf above 1 as exceptions inside the block: two bytes each, and every block's bound was that of its
+ * largest tf; split lists are smaller and their bounds exact.
+ *
  * Invariants: slots ascend strictly, within a block and over blocks; count is 1 to BLOCK_MAX; a payload
- * is exactly as long as its header says; n_exc < count + 1; max_tf is the largest tf.
+ * is exactly as long as its header says; max_tf is the largest tf of a high block, 0 in a low one.
  */
 #include "index/lexical_int.h"
 
@@ -26,19 +30,20 @@ enum { GAP_EXTRA = 3, GAP_COUNT = 24, SPLIT_SMALL = BLOCK_MAX / 4, JOIN_MAX = BL
 
 /* ---- size and reading ---- */
 
-static uint32_t packed_size(uint32_t count, uint32_t width) {
+static uint32_t gaps_size(uint32_t count, uint32_t width) {
     return ((count - 1) * width + 7) / 8;
 }
 
-uint32_t block_payload_size(const block *b) {
-    if (block_is_bitmap(b)) return block_words(b) * 4 + b->n_exc * 3u;
-    return packed_size(b->count, b->width) + b->n_exc * 2u;
+static uint32_t slots_size(const block *b) {
+    return block_is_bitmap(b) ? block_words(b) * 4 : gaps_size(b->count, b->width);
 }
 
-static uint64_t load64(const uint8_t *p) {
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-    return v; /* little-endian machines only, as all that kith runs on */
+uint32_t block_payload_size(const block *b) {
+    return slots_size(b) + (b->max_tf ? (b->count + 1u) / 2 : 0);
+}
+
+const uint8_t *block_nibbles(const block *b) {
+    return block_payload(b, block_payload_size(b)) + slots_size(b);
 }
 
 static uint32_t bitmap_slots(const block *b, const uint8_t *p, uint32_t *slots) {
@@ -49,47 +54,24 @@ static uint32_t bitmap_slots(const block *b, const uint8_t *p, uint32_t *slots) 
     return n;
 }
 
-uint32_t block_slots(const block *b, uint32_t *slots) {
-    uint32_t size = block_payload_size(b);
-    const uint8_t *p = block_payload(b, size);
+uint32_t block_slots(const postings_kernels *k, const block *b, uint32_t *slots) {
+    const uint8_t *p = block_payload(b, block_payload_size(b));
     if (block_is_bitmap(b)) return bitmap_slots(b, p, slots);
-    uint32_t width = b->width, slot = b->first, last = size > 8 ? size - 8 : 0;
-    uint64_t mask = ((uint64_t)1 << width) - 1;
-    slots[0] = slot;
-    for (uint32_t i = 1, bit = 0; i < b->count; i++, bit += width) {
-        uint32_t at = MIN(bit >> 3, last); /* never read behind the payload */
-        slot += (uint32_t)((load64(p + at) >> (bit - at * 8)) & mask);
-        slots[i] = slot;
-    }
+    k->unpack(p, slots_size(b), b->width, b->first, b->count - 1u, slots);
     return b->count;
 }
 
-void block_read(const block *b, posting_run *out) {
-    uint32_t *slots = out->slots + out->n;
-    uint8_t *tfs = out->tfs + out->n;
-    uint32_t n = block_slots(b, slots), size = block_payload_size(b);
-    memset(tfs, 1, n);
-    const uint8_t *p = block_payload(b, size);
-    if (!block_is_bitmap(b)) {
-        p += packed_size(b->count, b->width);
-        for (uint32_t i = 0; i < b->n_exc; i++) tfs[p[2 * i]] = p[2 * i + 1];
-    } else {
-        p += block_words(b) * 4;
-        uint32_t base = b->first & ~31u;
-        for (uint32_t i = 0, j = 0; i < b->n_exc; i++, p += 3) {
-            while (slots[j] != base + le16_get(p)) j++;
-            tfs[j] = p[2];
-        }
-    }
+/* Appends the block to the run. */
+static void block_read(const block *b, posting_run *out) {
+    uint32_t n = block_slots(postings_kernels_get(), b, out->slots + out->n);
+    const uint8_t *p = b->max_tf ? block_nibbles(b) : NULL;
+    for (uint32_t i = 0; i < n; i++) out->tfs[out->n + i] = p ? (uint8_t)nibble_at(p, i) : 1;
     out->n += n;
 }
 
 void block_free(block *b) {
     if (block_payload_size(b) > PAYLOAD_IN) mem_free(b->data.ptr);
-    b->data.ptr = NULL;
-    b->width = 0;
-    b->count = 1;
-    b->n_exc = 0;
+    *b = (block){.count = 1};
 }
 
 /* ---- writing ---- */
@@ -98,7 +80,7 @@ static uint32_t bits_needed(uint32_t x) {
     return x ? 32 - (unsigned)__builtin_clz(x) : 0;
 }
 
-static void put_packed(block *b, uint8_t *p, const uint32_t *slots, const uint8_t *tfs) {
+static void put_gaps(const block *b, uint8_t *p, const uint32_t *slots) {
     uint64_t acc = 0;
     uint32_t held = 0;
     for (uint32_t i = 1; i < b->count; i++) {
@@ -106,44 +88,36 @@ static void put_packed(block *b, uint8_t *p, const uint32_t *slots, const uint8_
         held += b->width;
         for (; held >= 8; held -= 8, acc >>= 8) *p++ = (uint8_t)acc;
     }
-    if (held) *p++ = (uint8_t)acc;
-    for (uint32_t i = 0; i < b->count; i++) {
-        if (tfs[i] == 1) continue;
-        *p++ = (uint8_t)i;
-        *p++ = tfs[i];
-    }
+    if (held) *p = (uint8_t)acc;
 }
 
-static void put_bitmap(block *b, uint8_t *p, const uint32_t *slots, const uint8_t *tfs) {
-    uint32_t base = b->first & ~31u, words = block_words(b);
-    memset(p, 0, words * 4);
-    uint8_t *exc = p + words * 4;
+static void put_bitmap(const block *b, uint8_t *p, const uint32_t *slots) {
+    uint32_t base = b->first & ~31u;
+    memset(p, 0, block_words(b) * 4);
     for (uint32_t i = 0; i < b->count; i++) {
         uint32_t bit = slots[i] - base;
         p[bit >> 3] = (uint8_t)(p[bit >> 3] | 1u << (bit & 7));
-        if (tfs[i] == 1) continue;
-        le16_put(exc, (uint16_t)bit);
-        exc[2] = tfs[i];
-        exc += 3;
     }
 }
 
+static void put_nibbles(const block *b, uint8_t *p, const uint8_t *tfs) {
+    memset(p, 0, (b->count + 1u) / 2);
+    for (uint32_t i = 0; i < b->count; i++)
+        p[i / 2] = (uint8_t)(p[i / 2] | MIN(tfs[i], NIBBLE_MAX) << (4 * (i & 1)));
+}
+
 /* Codes n postings (1 to BLOCK_MAX) as one block. */
-static err block_make(block *b, const uint32_t *slots, const uint8_t *tfs, uint32_t n) {
-    uint32_t all = 0, exc = 0, max_tf = 1;
+static err block_make(block *b, const uint32_t *slots, const uint8_t *tfs, uint32_t n, bool high) {
+    uint32_t all = 0, max_tf = 0;
     for (uint32_t i = 1; i < n; i++) all |= slots[i] - slots[i - 1];
-    for (uint32_t i = 0; i < n; i++) {
-        exc += tfs[i] != 1;
-        max_tf = MAX(max_tf, tfs[i]);
-    }
+    for (uint32_t i = 0; high && i < n; i++) max_tf = MAX(max_tf, tfs[i]);
     *b = (block){.first = slots[0],
                  .count = (uint8_t)n,
                  .width = (uint8_t)bits_needed(all),
-                 .n_exc = (uint8_t)exc,
-                 .max_tf = (uint8_t)max_tf};
+                 .max_tf = (uint8_t)MIN(max_tf, NIBBLE_MAX)};
     uint32_t words = (slots[n - 1] - (slots[0] & ~31u)) / 32 + 1;
-    uint32_t packed = block_payload_size(b);
-    bool bitmap = words <= WORDS_MAX && n > 16 && words * 4 + exc * 3 <= packed + packed / 8;
+    uint32_t packed = slots_size(b);
+    bool bitmap = !high && words <= WORDS_MAX && n > 16 && words * 4 <= packed + packed / 8;
     if (bitmap) b->width = (uint8_t)(WIDTH_BITMAP + words - 1);
     uint32_t size = block_payload_size(b);
     uint8_t *p = b->data.in;
@@ -153,39 +127,40 @@ static err block_make(block *b, const uint32_t *slots, const uint8_t *tfs, uint3
         b->data.ptr = p;
     }
     if (bitmap)
-        put_bitmap(b, p, slots, tfs);
+        put_bitmap(b, p, slots);
     else
-        put_packed(b, p, slots, tfs);
+        put_gaps(b, p, slots);
+    if (high) put_nibbles(b, p + slots_size(b), tfs);
     return OK;
 }
 
 /* ---- lists ---- */
 
-static block *blocks_mutable(term *t) {
-    return t->n_blocks == 1 ? &t->list.one : t->list.many.items;
+static block *blocks_mutable(plist *l) {
+    return l->n_blocks == 1 ? &l->list.one : l->list.many.items;
 }
 
-void term_free(term *t) {
-    block *b = t->n_blocks ? blocks_mutable(t) : NULL;
-    for (uint32_t i = 0; i < t->n_blocks; i++) block_free(&b[i]);
-    if (t->n_blocks > 1) mem_free(t->list.many.items);
-    *t = (term){0};
+void list_free(plist *l) {
+    block *b = l->n_blocks ? blocks_mutable(l) : NULL;
+    for (uint32_t i = 0; i < l->n_blocks; i++) block_free(&b[i]);
+    if (l->n_blocks > 1) mem_free(b);
+    *l = (plist){0};
 }
 
-uint64_t term_bytes(const term *t) {
-    if (t->n_blocks == 0) return 0;
-    const block *b = term_blocks(t);
-    uint64_t sum = t->n_blocks == 1 ? sizeof *b : t->list.many.cap * sizeof *b;
-    for (uint32_t i = 0; i < t->n_blocks; i++) {
+uint64_t list_bytes(const plist *l) {
+    if (l->n_blocks == 0) return 0;
+    const block *b = list_blocks(l);
+    uint64_t sum = l->n_blocks == 1 ? sizeof b->first : l->list.many.cap * sizeof *b;
+    for (uint32_t i = 0; i < l->n_blocks; i++) {
         uint32_t size = block_payload_size(&b[i]);
-        if (size > PAYLOAD_IN) sum += size;
+        if (size > PAYLOAD_IN || l->n_blocks == 1) sum += size;
     }
     return sum;
 }
 
-uint32_t term_find_block(const term *t, uint32_t slot) {
-    const block *b = term_blocks(t);
-    uint32_t lo = 0, n = t->n_blocks;
+uint32_t list_find_block(const plist *l, uint32_t slot) {
+    const block *b = list_blocks(l);
+    uint32_t lo = 0, n = l->n_blocks;
     while (n > 1) { /* b[lo].first <= slot, unless lo is 0 */
         uint32_t half = n / 2;
         lo = b[lo + half].first <= slot ? lo + half : lo;
@@ -196,9 +171,9 @@ uint32_t term_find_block(const term *t, uint32_t slot) {
 
 /* ---- edits ---- */
 
-static err edit_room(const term *t, edit *e) {
-    uint32_t n = t->n_blocks - e->del + e->n_add;
-    uint32_t cap = t->n_blocks > 1 ? t->list.many.cap : 1;
+static err edit_room(const plist *l, edit *e) {
+    uint32_t n = l->n_blocks - e->del + e->n_add;
+    uint32_t cap = l->n_blocks > 1 ? l->list.many.cap : 1;
     if (n <= 1 || n <= cap) return OK;
     e->grown_cap = n + n / 8 + 1;
     e->grown = mem_alloc(e->grown_cap * sizeof *e->grown);
@@ -206,13 +181,13 @@ static err edit_room(const term *t, edit *e) {
 }
 
 static err edit_add(edit *e, const posting_run *r, uint32_t from, uint32_t to) {
-    TRY(block_make(&e->add[e->n_add], r->slots + from, r->tfs + from, to - from));
+    TRY(block_make(&e->add[e->n_add], r->slots + from, r->tfs + from, to - from, e->high));
     e->n_add++;
     return OK;
 }
 
 /* Puts a posting in its place in the run; returns its index. */
-static uint32_t run_insert(posting_run *r, uint32_t slot, uint8_t tf) {
+static uint32_t run_insert(posting_run *r, uint32_t slot, uint32_t tf) {
     uint32_t i = r->n;
     for (; i > 0 && r->slots[i - 1] > slot; i--) {
         r->slots[i] = r->slots[i - 1];
@@ -220,7 +195,7 @@ static uint32_t run_insert(posting_run *r, uint32_t slot, uint8_t tf) {
     }
     KITH_ASSERT(i == 0 || r->slots[i - 1] != slot);
     r->slots[i] = slot;
-    r->tfs[i] = tf;
+    r->tfs[i] = (uint8_t)tf;
     r->n++;
     return i;
 }
@@ -233,21 +208,21 @@ static bool gap_is_wide(const block *b, uint32_t gap) {
 }
 
 /* Inserts before the first posting of the block behind, when that is the better place. */
-static bool belongs_to_next(const term *t, uint32_t at, uint32_t slot) {
-    if (at + 1 >= t->n_blocks) return false;
-    const block *next = &term_blocks(t)[at + 1];
+static bool belongs_to_next(const plist *l, uint32_t at, uint32_t slot) {
+    if (at + 1 >= l->n_blocks) return false;
+    const block *next = &list_blocks(l)[at + 1];
     return next->count < BLOCK_MAX && !gap_is_wide(next, next->first - slot);
 }
 
-static err edit_insert_blocks(const term *t, uint32_t slot, uint8_t tf, edit *e) {
+static err edit_insert_blocks(const plist *l, uint32_t slot, uint32_t tf, edit *e) {
     posting_run r = {.n = 0};
-    const block *b = term_blocks(t);
-    e->at = term_find_block(t, slot);
+    const block *b = list_blocks(l);
+    e->at = list_find_block(l, slot);
     block_read(&b[e->at], &r);
     uint32_t last = r.slots[r.n - 1];
     bool at_end = slot > last;
     if (at_end && (r.n == BLOCK_MAX || gap_is_wide(&b[e->at], slot - last))) {
-        bool join = belongs_to_next(t, e->at, slot);
+        bool join = belongs_to_next(l, e->at, slot);
         e->at++;
         e->del = join ? 1 : 0;
         r.n = 0;
@@ -262,26 +237,27 @@ static err edit_insert_blocks(const term *t, uint32_t slot, uint8_t tf, edit *e)
     return edit_add(e, &r, r.n / 2, r.n);
 }
 
-err edit_insert(const term *t, uint32_t slot, uint8_t tf, edit *e) {
+err edit_insert(const plist *l, uint32_t slot, uint32_t tf, edit *e) {
     e->change = 1;
+    e->high = tf > 1;
     err rc;
-    if (t->n_blocks == 0) {
+    if (l->n_blocks == 0) {
         posting_run r = {.n = 0};
         run_insert(&r, slot, tf);
         rc = edit_add(e, &r, 0, 1);
     } else {
-        rc = edit_insert_blocks(t, slot, tf, e);
+        rc = edit_insert_blocks(l, slot, tf, e);
     }
-    if (rc == OK) rc = edit_room(t, e);
+    if (rc == OK) rc = edit_room(l, e);
     if (rc != OK) edit_abort(e);
     return rc;
 }
 
 /* Which neighbour a block that shrank to n postings joins: 1 the one behind, -1 the one before. */
-static int join_side(const term *t, uint32_t at, uint32_t n) {
-    const block *b = term_blocks(t);
+static int join_side(const plist *l, uint32_t at, uint32_t n) {
+    const block *b = list_blocks(l);
     if (n > SPLIT_SMALL) return 0;
-    if (at + 1 < t->n_blocks && n + b[at + 1].count <= JOIN_MAX) return 1;
+    if (at + 1 < l->n_blocks && n + b[at + 1].count <= JOIN_MAX) return 1;
     return at > 0 && n + b[at - 1].count <= JOIN_MAX ? -1 : 0;
 }
 
@@ -294,13 +270,14 @@ static void run_remove(posting_run *r, uint32_t slot) {
     r->n--;
 }
 
-err edit_remove(const term *t, uint32_t slot, edit *e) {
+err edit_remove(const plist *l, uint32_t slot, edit *e) {
     posting_run r = {.n = 0};
-    const block *b = term_blocks(t);
+    const block *b = list_blocks(l);
     e->change = -1;
-    e->at = term_find_block(t, slot);
+    e->high = b->max_tf > 0;
+    e->at = list_find_block(l, slot);
     e->del = 1;
-    int side = join_side(t, e->at, b[e->at].count - 1u);
+    int side = join_side(l, e->at, b[e->at].count - 1u);
     if (side < 0) block_read(&b[e->at - 1], &r);
     block_read(&b[e->at], &r);
     if (side > 0) block_read(&b[e->at + 1], &r);
@@ -308,7 +285,7 @@ err edit_remove(const term *t, uint32_t slot, edit *e) {
     if (side < 0) e->at--;
     run_remove(&r, slot);
     err rc = r.n ? edit_add(e, &r, 0, r.n) : OK;
-    if (rc == OK) rc = edit_room(t, e);
+    if (rc == OK) rc = edit_room(l, e);
     if (rc != OK) edit_abort(e);
     return rc;
 }
@@ -320,10 +297,10 @@ void edit_abort(edit *e) {
     e->n_add = 0;
 }
 
-void edit_commit(term *t, edit *e) {
-    uint32_t old_n = t->n_blocks, n = old_n - e->del + e->n_add;
+void edit_commit(plist *l, edit *e) {
+    uint32_t old_n = l->n_blocks, n = old_n - e->del + e->n_add;
     uint32_t tail = old_n - e->at - e->del;
-    block *old = old_n ? blocks_mutable(t) : NULL;
+    block *old = old_n ? blocks_mutable(l) : NULL;
     block single, *to = n == 1 ? &single : e->grown ? e->grown : old;
     for (uint32_t i = 0; i < e->del; i++) block_free(&old[e->at + i]);
     if (n) {
@@ -332,15 +309,15 @@ void edit_commit(term *t, edit *e) {
         memcpy(to + e->at, e->add, e->n_add * sizeof *to);
     }
     if (old_n > 1 && to != old) mem_free(old);
-    t->n_blocks = n;
-    t->df += (uint32_t)e->change;
+    l->n_blocks = n;
+    l->n += (uint32_t)e->change;
     if (n == 1) {
-        t->list.one = single;
+        l->list.one = single;
     } else if (e->grown) {
-        t->list.many.items = e->grown;
-        t->list.many.cap = e->grown_cap;
+        l->list.many.items = e->grown;
+        l->list.many.cap = e->grown_cap;
     } else if (n == 0) {
-        *t = (term){0};
+        *l = (plist){0};
     }
     if (n == 1) mem_free(e->grown);
     e->grown = NULL;
@@ -360,33 +337,30 @@ static uint32_t run_length(const uint32_t *slots, uint32_t from, uint32_t n) {
     return end - from;
 }
 
-err term_build(term *t, const uint32_t *slots, const uint8_t *tfs, uint32_t n) {
+err list_build(plist *l, const uint32_t *slots, const uint8_t *tfs, uint32_t n) {
     uint32_t n_blocks = 0;
     for (uint32_t at = 0; at < n; at += run_length(slots, at, n)) n_blocks++;
-    *t = (term){0};
-    block *b = &t->list.one;
+    *l = (plist){0};
+    block *b = &l->list.one;
     if (n_blocks > 1) {
         b = mem_alloc(n_blocks * sizeof *b);
         if (!b) return ERR_NO_MEMORY;
-        t->list.many.items = b;
-        t->list.many.cap = n_blocks;
+        l->list.many.items = b;
+        l->list.many.cap = n_blocks;
     }
-    uint32_t made = 0;
-    err rc = OK;
-    for (uint32_t at = 0; at < n && rc == OK;) {
+    for (uint32_t at = 0; at < n;) {
         uint32_t len = run_length(slots, at, n);
-        rc = block_make(&b[made], slots + at, tfs + at, len);
-        made += rc == OK;
+        err rc = block_make(&b[l->n_blocks], slots + at, tfs ? tfs + at : NULL, len, tfs != NULL);
+        if (rc != OK) {
+            for (uint32_t i = 0; i < l->n_blocks; i++) block_free(&b[i]);
+            if (n_blocks > 1) mem_free(b);
+            *l = (plist){0};
+            return rc;
+        }
+        l->n_blocks++;
         at += len;
     }
-    if (rc != OK) {
-        for (uint32_t i = 0; i < made; i++) block_free(&b[i]);
-        if (n_blocks > 1) mem_free(b);
-        *t = (term){0};
-        return rc;
-    }
-    t->n_blocks = n_blocks;
-    t->df = n;
+    l->n = n;
     return OK;
 }
 
@@ -394,19 +368,19 @@ static err bad(const char *what) {
     return err_set(ERR_INTERNAL, "words: block with %s", what);
 }
 
-err block_validate(const block *b) {
+err block_validate(const block *b, bool high) {
     if (b->count == 0 || b->count > BLOCK_MAX) return bad("a wrong count");
     if (!block_is_bitmap(b) && b->width > 30) return bad("a wrong width");
+    if (high != (b->max_tf > 0)) return bad("tfs in the wrong list");
     posting_run r = {.n = 0};
     block_read(b, &r);
-    uint32_t exc = 0, max_tf = 1;
+    uint32_t max_tf = 0;
     if (r.n != b->count || r.slots[0] != b->first) return bad("a wrong first slot or count");
     for (uint32_t i = 0; i < r.n; i++) {
         if (i && r.slots[i] <= r.slots[i - 1]) return bad("slots out of order");
-        if (r.tfs[i] == 0) return bad("tf 0");
-        exc += r.tfs[i] != 1;
+        if (high && r.tfs[i] < 2) return bad("a low tf in a high list");
         max_tf = MAX(max_tf, r.tfs[i]);
     }
-    if (exc != b->n_exc || max_tf != b->max_tf) return bad("wrong exceptions");
+    if (high && max_tf != b->max_tf) return bad("a wrong largest tf");
     return OK;
 }

@@ -5,34 +5,45 @@
  * best. So only the finding differs:
  *
  *  - by filter: when few documents pass it, they are the candidates;
- *  - by driver: when a demanded term is rare, its documents are;
- *  - by seeds and extents, the general case. Seeds: the rarest terms, as long as they have few documents
- *    together, are considered whole; that fills the heap with good hits, and their terms are done: a
- *    document not seen yet has none of them. Extents: length classes are visited from the shortest;
- *    the bound of a class is the best sum that the remaining terms can reach at its shortest length, and
- *    a class below the k-th best score is skipped. In an extent the terms are added up as integers
- *    (u16, rounded up) over its slots, from lists as gaps or bitmaps; slots whose sum reaches the k-th best
- *    are considered, shortest way first. When the terms without which nothing can reach it have few
- *    postings in the extent, these are considered directly and nothing is added up (MaxScore, Turtle and
- *    Flood 1995).
+ *  - by lists: the rarest terms, as long as they have few documents together, are walked: a posting tells
+ *    its length class, class and list tell the most that the document can score, and only those that can
+ *    enter are considered. Then the term is done: a document not met yet has not got it. With demanded terms the
+ *    rarest of them alone is walked, for every hit has it;
+ *  - by classes: for the terms left, length classes are visited from the shortest. A class in which the terms left
+ *    cannot reach the k-th best score is skipped without reading a posting. Else the lists without which nothing
+ *    reaches it (the essential ones: MaxScore, Turtle and Flood 1995) are walked within the class; or, when
+ *    they have too many postings there, all lists are added up as integers (u16, rounded up) over the slots of
+ *    each extent, bitmaps sixteen slots a step, and slots whose sum reaches the k-th best are considered.
+ *
+ * Low and high lists of a term (tf 1, tf above 1) are bounded apart: in a class of one length every posting
+ * of a low list is worth the same, so the bound of what most documents have is no bound but the score.
  *
  * Bounds are safe: a slot's sum is at least its exact score times scale, since each part is rounded up at
- * the shortest length of the class; the threshold is rounded down by more than float addition can err.
+ * the shortest length of the class; comparisons leave room (SLACK) for what float addition can err.
  * A slot whose bound equals the threshold is considered: ties go to the lower document.
  *
- * Scratch is the reader's; the index is not written. No allocation but in the first searches.
+ * Scratch is the reader's; the index is not written; nothing is allocated.
  */
 #include "index/lexical_int.h"
 
 #include <math.h>
 
 enum {
-    SEED_MAX = 192,     /* postings considered before extents: 15 ns each */
-    DRIVER_MAX = 1024,  /* a demanded term this rare drives the search alone */
-    FILTER_DIRECT = 64, /* this few documents passing are always considered one by one */
-    SUM_MAX = 60000,    /* of the u16 sums, before rounding up */
-    AHEAD = 6           /* candidates whose tokens are fetched ahead */
+    LISTS_MAX = 2 * LEXICAL_TERMS_MAX,
+    WALK_MAX = 1500, /* postings of rare terms walked before classes */
+    CONSIDER_COST =
+        14, /* ns a candidate, measured; against about 0.3 a slot and list, 1 a posting */
+    FILTER_DIRECT = 64,   /* this few documents passing are always considered one by one */
+    SUM_MAX = 60000,      /* of the u16 sums, before rounding up */
+    AHEAD = 8,            /* candidates whose records are fetched ahead */
+    WAYS = 4,             /* blocks of a list kept decoded */
+    BUF = BLOCK_MAX + 16, /* slots of one decoded block, with room for its decoder */
+    CACHE_LISTS = 96      /* lists that have WAYS buffers; with more lists each has one */
 };
+
+#define SLACK (1 + 1e-4f) /* 256 float additions err by less than 2e-5 of the sum */
+
+enum { SEEN_LOW = 1, SEEN_HIGH = 2 };
 
 typedef struct sterm {
     uint32_t id;
@@ -40,13 +51,24 @@ typedef struct sterm {
     uint32_t input; /* where in the query: index over terms, must, phrase words */
     float weight;   /* of the query */
     float idf;
-    float w; /* weight * idf * (k1 + 1) */
-    uint32_t max_tf;
+    float w;         /* weight * idf * (k1 + 1) */
+    uint32_t max_tf; /* of the high list; 0: there is none */
     bool demanded;
-    bool done;    /* all its documents were considered */
-    float best;   /* in the class at hand: bound with max_tf */
-    uint16_t add; /* in the extent at hand: tf 1, scaled */
+    bool done;     /* all its documents were met */
+    uint32_t seen; /* lists whose documents (in the class at hand) were met */
 } sterm;
+
+/* One list of one term of those left for classes. */
+typedef struct vlist {
+    const plist *list;
+    uint32_t term; /* in scratch.terms */
+    bool high;
+    float best;                   /* of a posting, in the class at hand */
+    uint16_t add[NIBBLE_MAX + 1]; /* by tf, scaled; in the class at hand */
+    uint32_t *buf;                /* ways * BUF slots */
+    uint32_t ways;
+    uint32_t tags[WAYS]; /* the block in each buffer */
+} vlist;
 
 typedef struct phrase {
     uint32_t from, n; /* in scratch.phrase_ids */
@@ -57,16 +79,22 @@ struct lexical_scratch {
     uint32_t ids[LEXICAL_TERMS_MAX]; /* terms[i].id */
     uint32_t tfs[LEXICAL_TERMS_MAX]; /* of the candidate at hand */
     uint32_t n_terms;
-    uint32_t order[LEXICAL_TERMS_MAX]; /* terms by rising df, later by falling bound */
+    uint32_t order[LEXICAL_TERMS_MAX]; /* terms by rising df */
     uint32_t nots[LEXICAL_NOT_MAX];
     uint32_t n_nots;
     phrase phrases[LEXICAL_PHRASES_MAX], not_phrases[LEXICAL_PHRASES_MAX];
     uint32_t n_phrases, n_not_phrases;
     uint32_t phrase_ids[2 * LEXICAL_PHRASES_MAX * LEXICAL_PHRASE_MAX];
     uint32_t n_phrase_ids;
+    vlist lists[LISTS_MAX];
+    uint32_t n_lists;
+    uint32_t list_order[LISTS_MAX]; /* by rising bound in the class at hand */
+    float class_ub[CLASSES];        /* of the list being walked; < 0: not known yet */
     uint16_t sums[EXTENT_MAX];
     uint16_t found[EXTENT_MAX];
-    uint32_t slots[BLOCK_MAX + 8];
+    uint32_t slots[BUF];
+    uint32_t pass[BUF];
+    uint32_t cache[LISTS_MAX * BUF];
 };
 
 typedef struct search {
@@ -118,7 +146,7 @@ static err add_sterm(search *x, str text, float weight, bool demanded, uint32_t 
         return OK;
     }
     sterm *t = find_sterm(s, id);
-    uint32_t df = x->ix->terms[id].df;
+    uint32_t df = term_df(x->ix, &x->ix->terms[id]);
     if (t) {
         t->weight += weight;
     } else {
@@ -181,11 +209,11 @@ static err check_query(const lexical_query *q) {
     return OK;
 }
 
-/* The largest tf in the list, from its blocks. */
-static uint32_t list_max_tf(const term *t) {
-    uint32_t max = 1;
-    for (uint32_t i = 0; i < t->n_blocks; i++) max = MAX(max, term_blocks(t)[i].max_tf);
-    return max;
+/* The largest tf in the list, from its blocks; at 15 it may be any. */
+static uint32_t list_max_tf(const plist *l) {
+    uint32_t max = 0;
+    for (uint32_t i = 0; l && i < l->n_blocks; i++) max = MAX(max, list_blocks(l)[i].max_tf);
+    return max < NIBBLE_MAX ? max : LEXICAL_TF_MAX;
 }
 
 static err prepare(search *x) {
@@ -212,6 +240,7 @@ static err prepare(search *x) {
         sterm *t = &s->terms[i];
         t->idf = idf_of(ix->docs, t->df);
         t->w = t->weight * t->idf * (ix->k1 + 1);
+        t->max_tf = list_max_tf(term_high(ix, &ix->terms[t->id]));
         x->demands += t->demanded;
     }
     return OK;
@@ -294,56 +323,37 @@ static void keep(search *x, lexical_hit hit) {
     if (x->n == x->k) x->threshold = h[0].score;
 }
 
-/* Considers the document in slot i of the extent. `fresh` terms are those (in s->order) whose presence
- * means that it was considered before. */
-static void consider(search *x, const extent *e, uint32_t i, uint32_t n_seen) {
+/* Considers a document, unless it was met before. */
+static void consider(search *x, const extent *e, const record *r) {
     lexical_scratch *s = x->s;
     const lexical_query *q = x->q;
-    uint32_t doc = e->docs[i], len = e->lens[i];
-    if (q->filter && (doc >= q->filter_docs || !bits_get(q->filter, doc))) return;
-    const uint32_t *tokens = extent_tokens(e, i);
-    x->ix->kernels->count_terms(tokens, len, s->ids, s->n_terms, s->tfs);
-    for (uint32_t j = 0; j < n_seen; j++)
-        if (s->tfs[s->order[j]]) return;
+    if (q->filter && (r->doc >= q->filter_docs || !bits_get(q->filter, r->doc))) return;
+    const uint32_t *tokens = record_tokens(e, r);
+    x->ix->kernels->count_terms(tokens, r->len, s->ids, s->n_terms, s->tfs);
     float score = 0;
-    uint32_t have = 0, any = 0;
+    uint32_t have = 0;
     for (uint32_t j = 0; j < s->n_terms; j++) {
-        if (!s->tfs[j]) continue;
-        score += part(x, &s->terms[j], s->tfs[j], len);
+        uint32_t tf = s->tfs[j];
+        if (!tf) continue;
+        if (s->terms[j].seen & (tf > 1 ? SEEN_HIGH : SEEN_LOW)) return;
+        score += part(x, &s->terms[j], tf, r->len);
         have += s->terms[j].demanded;
-        any = 1;
     }
-    if (!any || have < x->demands) return;
-    lexical_hit hit = {doc, score};
+    if (score <= 0 || have < x->demands) return;
+    lexical_hit hit = {r->doc, score};
     if (x->n == x->k && !worse(x->heap[0], hit)) return;
-    if ((s->n_nots | s->n_phrases | s->n_not_phrases) && !passes(x, tokens, len)) return;
+    if ((s->n_nots | s->n_phrases | s->n_not_phrases) && !passes(x, tokens, r->len)) return;
     keep(x, hit);
 }
 
-static void fetch(const extent *e, uint32_t i) {
-    __builtin_prefetch(&e->docs[i]);
-    __builtin_prefetch(&e->lens[i]);
-    if (e->stride) __builtin_prefetch(e->tokens + (size_t)i * e->stride);
+static void consider_slot(search *x, uint32_t slot) {
+    const extent *e = extent_of(x->ix, slot);
+    consider(x, e, extent_record(e, slot - e->base));
 }
 
-/* Considers every document of the list; those that have one of the first n_seen terms are done. */
-static void consider_list(search *x, const term *t, uint32_t n_seen) {
-    uint32_t *slots = x->s->slots;
-    for (uint32_t b = 0; b < t->n_blocks; b++) {
-        uint32_t n = block_slots(&term_blocks(t)[b], slots);
-        for (uint32_t i = 0; i < MIN(n, (uint32_t)AHEAD); i++) {
-            const extent *e = extent_of(x->ix, slots[i]);
-            fetch(e, slots[i] - e->base);
-        }
-        for (uint32_t i = 0; i < n; i++) {
-            if (i + AHEAD < n) {
-                const extent *e = extent_of(x->ix, slots[i + AHEAD]);
-                fetch(e, slots[i + AHEAD] - e->base);
-            }
-            const extent *e = extent_of(x->ix, slots[i]);
-            consider(x, e, slots[i] - e->base, n_seen);
-        }
-    }
+static void fetch_slot(const search *x, uint32_t slot) {
+    const extent *e = extent_of(x->ix, slot);
+    __builtin_prefetch(extent_record(e, slot - e->base));
 }
 
 static void consider_filter(search *x) {
@@ -353,43 +363,117 @@ static void consider_filter(search *x) {
         for (uint64_t m = q->filter[w]; m; m &= m - 1) {
             size_t d = w * 64 + (unsigned)__builtin_ctzll(m);
             uint32_t slot = d < docs ? x->ix->doc_slot[d] : SLOT_NONE;
-            if (slot >= SLOT_EMPTY) continue;
-            const extent *e = extent_of(x->ix, slot);
-            consider(x, e, slot - e->base, 0);
+            if (slot < SLOT_EMPTY) consider_slot(x, slot);
         }
+}
+
+/* ---- bounds ---- */
+
+/* The most a posting of the list can be worth in the class. */
+static float bound(const search *x, const sterm *t, bool high, uint32_t cls) {
+    uint32_t tf = high ? MIN(t->max_tf, class_length_max(cls)) : 1;
+    return part(x, t, tf, class_length_min(cls));
+}
+
+/* The most that the terms not done, but for `except`, can add to a document of the class. */
+static float bound_others(const search *x, const sterm *except, uint32_t cls) {
+    const lexical_scratch *s = x->s;
+    float sum = 0, most = 0;
+    uint32_t n = 0, room = class_length_max(cls) - 1; /* words beside the one of `except` */
+    for (uint32_t i = 0; i < s->n_terms; i++) {
+        const sterm *t = &s->terms[i];
+        if (t == except || t->done) continue;
+        float b = bound(x, t, t->max_tf > 1, cls);
+        sum += b;
+        most = MAX(most, b);
+        n++;
+    }
+    return n <= room ? sum : MIN(sum, most * (float)room);
+}
+
+/* ---- walking rare terms ---- */
+
+/* Considers those of n slots whose class lets them reach the threshold. */
+static void walk_slots(search *x, const sterm *t, bool high, const uint32_t *slots, uint32_t n) {
+    lexical_scratch *s = x->s;
+    uint32_t passed = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t c = x->ix->page_class[slots[i] >> 6];
+        if (s->class_ub[c] < 0) {
+            bool room = class_length_max(c) >= x->demands;
+            s->class_ub[c] = room ? (bound(x, t, high, c) + bound_others(x, t, c)) * SLACK : 0;
+        }
+        if (s->class_ub[c] < x->threshold || s->class_ub[c] <= 0) continue;
+        s->pass[passed++] = slots[i];
+        if (passed <= AHEAD) fetch_slot(x, slots[i]);
+    }
+    for (uint32_t i = 0; i < passed; i++) {
+        if (i + AHEAD < passed) fetch_slot(x, s->pass[i + AHEAD]);
+        if (s->class_ub[x->ix->page_class[s->pass[i] >> 6]] >= x->threshold)
+            consider_slot(x, s->pass[i]);
+    }
+}
+
+static void walk_list(search *x, const sterm *t, const plist *l, bool high) {
+    lexical_scratch *s = x->s;
+    for (uint32_t c = 0; c < CLASSES; c++) s->class_ub[c] = -1;
+    for (uint32_t b = 0; l && b < l->n_blocks; b++) {
+        uint32_t n = block_slots(x->ix->kernels, &list_blocks(l)[b], s->slots);
+        walk_slots(x, t, high, s->slots, n);
+    }
+}
+
+/* The high list first: it fills the heap with better hits. */
+static void walk_term(search *x, sterm *t) {
+    const term *at = &x->ix->terms[t->id];
+    walk_list(x, t, term_high(x->ix, at), true);
+    walk_list(x, t, &at->low, false);
+    t->seen = SEEN_LOW | SEEN_HIGH;
+    t->done = true;
 }
 
 /* ---- one extent ---- */
 
-/* What is left to find, in the class at hand. */
+/* The class at hand. */
 typedef struct window {
-    uint32_t from, n; /* the terms: s->order[from .. from + n), by falling bound */
-    uint32_t n_seen;
-    uint32_t len_min;
-    float scale;
+    uint32_t cls;
+    uint32_t essential;    /* lists from here on in list_order are walked */
+    float scale;           /* of sums */
     uint32_t demanded_add; /* a document with all demands has at least this sum */
 } window;
 
-static uint16_t scaled(const search *x, const window *w, const sterm *t, uint32_t tf) {
-    return (uint16_t)(part(x, t, tf, w->len_min) * w->scale + 1);
+/* The slots of block b, from the list's buffers. */
+static const uint32_t *cached_block(const search *x, vlist *v, uint32_t b) {
+    uint32_t way = b % v->ways;
+    uint32_t *buf = v->buf + way * BUF;
+    if (v->tags[way] != b) block_slots(x->ix->kernels, &list_blocks(v->list)[b], buf);
+    v->tags[way] = b;
+    return buf;
 }
 
-/* Adds the blocks' exceptions: what tf above 1 gives beyond tf 1. */
-static void add_exceptions(search *x, const window *w, const sterm *t, const extent *e,
-                           const block *b) {
-    uint16_t *sums = x->s->sums;
-    const uint8_t *p = block_payload(b, block_payload_size(b));
-    bool bitmap = block_is_bitmap(b);
-    p += bitmap ? block_words(b) * 4 : ((b->count - 1u) * b->width + 7) / 8;
-    for (uint32_t i = 0; i < b->n_exc; i++, p += bitmap ? 3 : 2) {
-        uint32_t slot = bitmap ? (b->first & ~31u) + le16_get(p) : x->s->slots[p[0]];
-        if (slot - e->base >= e->size) continue;
-        uint32_t more = (uint32_t)scaled(x, w, t, p[bitmap ? 2 : 1]) - t->add;
-        sums[slot - e->base] = (uint16_t)(sums[slot - e->base] + more);
+/* Cuts [*from, *to) of ascending slots to those in [lo, hi). */
+static void cut_slots(const uint32_t *slots, uint32_t lo, uint32_t hi, uint32_t *from,
+                      uint32_t *to) {
+    while (*from < *to && slots[*from] < lo) ++*from;
+    while (*to > *from && slots[*to - 1] >= hi) --*to;
+}
+
+static void visit_postings(search *x, vlist *v, const extent *e) {
+    const block *b = list_blocks(v->list);
+    uint32_t end = e->base + e->used;
+    for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
+         i++) {
+        const uint32_t *slots = cached_block(x, v, i);
+        uint32_t from = 0, to = b[i].count;
+        cut_slots(slots, e->base, end, &from, &to);
+        for (uint32_t k = from; k < to; k++) {
+            if (k + AHEAD < to) __builtin_prefetch(extent_record(e, slots[k + AHEAD] - e->base));
+            consider(x, e, extent_record(e, slots[k] - e->base));
+        }
     }
 }
 
-static void add_bitmap(search *x, const sterm *t, const extent *e, const block *b) {
+static void add_bitmap(search *x, const vlist *v, const extent *e, const block *b) {
     const uint8_t *p = block_payload(b, block_payload_size(b));
     uint32_t first = b->first & ~31u, words = block_words(b), skip = 0;
     uint32_t bits[WORDS_MAX];
@@ -398,44 +482,44 @@ static void add_bitmap(search *x, const sterm *t, const extent *e, const block *
     if (skip == words || at >= e->size) return;
     uint32_t n = MIN(words - skip, (e->size - at) / 32);
     memcpy(bits, p + skip * 4, n * 4);
-    x->ix->kernels->add_bits(bits, n, t->add, x->s->sums + at);
+    x->ix->kernels->add_bits(bits, n, v->add[1], x->s->sums + at);
 }
 
-static void add_packed(search *x, const sterm *t, const extent *e, const block *b) {
-    uint32_t n = block_slots(b, x->s->slots);
+static void add_slots(search *x, vlist *v, const extent *e, uint32_t i) {
+    const block *b = &list_blocks(v->list)[i];
+    const uint32_t *slots = cached_block(x, v, i);
     uint16_t *sums = x->s->sums;
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t at = x->s->slots[i] - e->base;
-        if (at < e->size) sums[at] = (uint16_t)(sums[at] + t->add);
+    uint32_t from = 0, to = b->count;
+    cut_slots(slots, e->base, e->base + e->used, &from, &to);
+    if (v->high) {
+        const uint8_t *p = block_nibbles(b);
+        for (uint32_t k = from; k < to; k++) {
+            uint16_t *sum = &sums[slots[k] - e->base];
+            *sum = (uint16_t)(*sum + v->add[nibble_at(p, k)]);
+        }
+        return;
+    }
+    for (uint32_t k = from; k < to; k++) {
+        uint16_t *sum = &sums[slots[k] - e->base];
+        *sum = (uint16_t)(*sum + v->add[1]);
     }
 }
 
-/* Adds one term to the sums of the extent; returns the postings that may be in it. */
-static void add_term(search *x, const window *w, const sterm *t, const extent *e) {
-    const term *list = &x->ix->terms[t->id];
-    const block *b = term_blocks(list);
+static void add_list(search *x, vlist *v, const extent *e) {
+    const block *b = list_blocks(v->list);
     uint32_t end = e->base + e->used;
-    for (uint32_t i = term_find_block(list, e->base); i < list->n_blocks && b[i].first < end; i++) {
+    for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
+         i++) {
         if (block_is_bitmap(&b[i]))
-            add_bitmap(x, t, e, &b[i]);
+            add_bitmap(x, v, e, &b[i]);
         else
-            add_packed(x, t, e, &b[i]);
-        if (b[i].n_exc) add_exceptions(x, w, t, e, &b[i]);
+            add_slots(x, v, e, i);
     }
-}
-
-static uint32_t postings_near(const search *x, const sterm *t, const extent *e) {
-    const term *list = &x->ix->terms[t->id];
-    const block *b = term_blocks(list);
-    uint32_t end = e->base + e->used, n = 0;
-    for (uint32_t i = term_find_block(list, e->base); i < list->n_blocks && b[i].first < end; i++)
-        n += b[i].count;
-    return n;
 }
 
 /* The least sum of a document that matters now. */
 static uint32_t least_sum(const search *x, const window *w) {
-    double least = (double)x->threshold * (1 - 1e-4) * w->scale;
+    double least = (double)x->threshold / SLACK * w->scale;
     uint32_t floor = w->demanded_add ? w->demanded_add : 1;
     return least > floor ? (uint32_t)MIN(least, 65535.0) : floor;
 }
@@ -444,102 +528,127 @@ static void visit_sums(search *x, const window *w, const extent *e) {
     lexical_scratch *s = x->s;
     uint32_t n = (e->used + 63) & ~63u;
     memset(s->sums, 0, n * sizeof *s->sums);
-    for (uint32_t i = 0; i < w->n; i++) {
-        sterm *t = &s->terms[s->order[w->from + i]];
-        add_term(x, w, t, e);
-    }
+    for (uint32_t i = 0; i < s->n_lists; i++) add_list(x, &s->lists[i], e);
     uint32_t least = least_sum(x, w);
     uint32_t found = x->ix->kernels->collect(s->sums, n, (uint16_t)least, s->found);
     for (uint32_t i = 0; i < found; i++) {
-        if (i + AHEAD < found) fetch(e, s->found[i + AHEAD]);
+        if (i + AHEAD < found) __builtin_prefetch(extent_record(e, s->found[i + AHEAD]));
         if (s->sums[s->found[i]] < least) continue;
-        consider(x, e, s->found[i], w->n_seen);
+        consider(x, e, extent_record(e, s->found[i]));
         least = least_sum(x, w);
     }
 }
 
-/* Considers the postings of the first n terms of the window one by one. */
-static void visit_postings(search *x, const window *w, const extent *e, uint32_t n) {
+/* ---- classes ---- */
+
+/* Bounds of all lists in the class, and the lists in order of them. Returns the most a document can have. */
+static float class_bounds(search *x, uint32_t cls) {
     lexical_scratch *s = x->s;
-    uint32_t end = e->base + e->used;
-    for (uint32_t j = 0; j < n; j++) {
-        const term *list = &x->ix->terms[s->terms[s->order[w->from + j]].id];
-        const block *b = term_blocks(list);
-        for (uint32_t i = term_find_block(list, e->base); i < list->n_blocks && b[i].first < end;
-             i++) {
-            uint32_t count = block_slots(&b[i], s->slots);
-            for (uint32_t k = 0; k < count; k++)
-                if (s->slots[k] - e->base < e->size)
-                    consider(x, e, s->slots[k] - e->base, w->n_seen + j);
-        }
+    for (uint32_t i = 0; i < s->n_lists; i++)
+        s->lists[i].best = bound(x, &s->terms[s->lists[i].term], s->lists[i].high, cls);
+    for (uint32_t i = 1; i < s->n_lists; i++) { /* nearly in order already: insertion */
+        uint32_t o = s->list_order[i], j = i;
+        for (; j > 0 && s->lists[s->list_order[j - 1]].best > s->lists[o].best; j--)
+            s->list_order[j] = s->list_order[j - 1];
+        s->list_order[j] = o;
     }
+    float sum = 0, most = s->lists[s->list_order[s->n_lists - 1]].best;
+    for (uint32_t i = 0; i < s->n_lists;
+         i++) { /* a high list bounds its term; the low one before it counts not */
+        const vlist *v = &s->lists[i];
+        if (v->high || i + 1 == s->n_lists || s->lists[i + 1].term != v->term) sum += v->best;
+    }
+    return MIN(sum, most * (float)class_length_max(cls));
 }
 
-static void visit_extent(search *x, const window *w, const extent *e) {
-    /* Terms from `essential` on reach the threshold not even together. */
-    lexical_scratch *s = x->s;
-    uint32_t essential = w->n;
-    float tail = 0;
-    while (essential > 0) {
-        float more = tail + s->terms[s->order[w->from + essential - 1]].best;
-        if (more * (1 + 1e-4f) >= x->threshold) break;
-        tail = more;
-        essential--;
+/* Where in list_order the essential lists begin: those before reach the threshold not even together. */
+static uint32_t first_essential(const search *x) {
+    const lexical_scratch *s = x->s;
+    float low[LEXICAL_TERMS_MAX], sum = 0; /* the best list of each term so far */
+    for (uint32_t i = 0; i < s->n_terms; i++) low[i] = 0;
+    for (uint32_t i = 0; i < s->n_lists; i++) {
+        const vlist *v = &s->lists[s->list_order[i]];
+        sum += v->best - low[v->term]; /* bounds rise, so v->best is its term's best */
+        low[v->term] = v->best;
+        if (sum * SLACK >= x->threshold) return i;
     }
-    if (essential == 0) return;
-    if (x->demands == 0) {
-        uint32_t near = 0;
-        for (uint32_t i = 0; i < essential; i++)
-            near += postings_near(x, &s->terms[s->order[w->from + i]], e);
-        if (near <= 16 + e->used / 128) {
-            visit_postings(x, w, e, essential);
-            return;
-        }
-    }
-    visit_sums(x, w, e);
+    return s->n_lists;
 }
 
-/* ---- all extents ---- */
-
-/* Sets the window's bounds for a class; returns the best sum a document of it can have. */
-static float window_class(search *x, window *w, uint32_t cls) {
+/* Only the lists of the rarest demanded term: every hit is in one of them. */
+static uint32_t essential_of_demand(search *x, uint32_t number) {
     lexical_scratch *s = x->s;
-    w->len_min = class_length_min(cls);
-    uint32_t len_max = class_length_max(cls);
-    float all = 0, top = 0;
-    for (uint32_t i = 0; i < w->n; i++) {
-        sterm *t = &s->terms[s->order[w->from + i]];
-        t->best = part(x, t, MIN(t->max_tf, len_max), w->len_min);
-        all += t->best;
+    uint32_t end = s->n_lists;
+    for (uint32_t i = s->n_lists; i-- > 0;) {
+        uint32_t o = s->list_order[i];
+        if (s->lists[o].term != number) continue;
+        memmove(s->list_order + i, s->list_order + i + 1, (--end - i) * sizeof o);
+        s->list_order[end] = o;
     }
-    for (uint32_t i = 1; i < w->n; i++) { /* nearly in order already: insertion */
-        uint32_t o = s->order[w->from + i], j = i;
-        for (; j > 0 && s->terms[s->order[w->from + j - 1]].best < s->terms[o].best; j--)
-            s->order[w->from + j] = s->order[w->from + j - 1];
-        s->order[w->from + j] = o;
+    return end;
+}
+
+/* True when walking the essential lists costs less than adding up all. */
+static bool walk_is_cheaper(const search *x, const window *w) {
+    const lexical_scratch *s = x->s;
+    double part_of = (double)x->ix->classes[w->cls].live / x->ix->docs, all = 0, essential = 0;
+    for (uint32_t i = 0; i < s->n_lists; i++) {
+        const vlist *v = &s->lists[s->list_order[i]];
+        all += v->list->n;
+        if (i >= w->essential) essential += v->list->n;
     }
-    for (uint32_t i = 0; i < MIN(w->n, len_max); i++) top += s->terms[s->order[w->from + i]].best;
-    w->scale = SUM_MAX / all;
+    double slots = 0.3 * s->n_lists * x->ix->classes[w->cls].live;
+    return essential * part_of * CONSIDER_COST < slots + all * part_of;
+}
+
+static void prepare_sums(search *x, window *w, float most) {
+    lexical_scratch *s = x->s;
+    uint32_t len = class_length_min(w->cls), longest = class_length_max(w->cls);
+    w->scale = SUM_MAX / most;
     w->demanded_add = 0;
-    for (uint32_t i = 0; i < w->n; i++) {
-        sterm *t = &s->terms[s->order[w->from + i]];
-        t->add = scaled(x, w, t, 1);
-        if (t->demanded) w->demanded_add += t->add;
+    for (uint32_t i = 0; i < s->n_lists; i++) {
+        vlist *v = &s->lists[i];
+        const sterm *t = &s->terms[v->term];
+        uint32_t max = v->high ? MIN(t->max_tf, NIBBLE_MAX) : 1;
+        for (uint32_t tf = 1; tf <= max; tf++) {
+            uint32_t f = MIN(tf < NIBBLE_MAX ? tf : t->max_tf, longest);
+            v->add[tf] = (uint16_t)(part(x, t, f, len) * w->scale + 1);
+        }
+        bool first = i == 0 || s->lists[i - 1].term != v->term;
+        if (t->demanded && first) w->demanded_add += v->add[v->high ? 2 : 1];
     }
-    return top;
 }
 
-static void search_extents(search *x, window *w) {
-    const lexical *ix = x->ix;
-    for (uint32_t c = 0; c < CLASSES; c++) {
-        const length_class *lc = &ix->classes[c];
-        if (lc->live == 0 || class_length_max(c) < x->demands) continue;
-        float bound = window_class(x, w, c);
-        for (size_t i = 0; i < lc->count; i++) {
-            if (bound * (1 + 1e-4f) < x->threshold) break;
-            const extent *e = &ix->extents[lc->extents[i]];
-            if (e->live) visit_extent(x, w, e);
+static void visit_class(search *x, window *w, float most) {
+    lexical_scratch *s = x->s;
+    const length_class *c = &x->ix->classes[w->cls];
+    bool walk = walk_is_cheaper(x, w);
+    if (!walk) prepare_sums(x, w, most);
+    for (uint32_t j = walk ? w->essential : s->n_lists - 1; j < s->n_lists; j++) {
+        vlist *v = &s->lists[s->list_order[j]];
+        for (size_t i = 0; i < c->count; i++) {
+            const extent *e = &x->ix->extents[c->extents[i]];
+            if (e->live == 0) continue;
+            if (walk)
+                visit_postings(x, v, e);
+            else
+                visit_sums(x, w, e);
         }
+        s->terms[v->term].seen |= v->high ? SEEN_HIGH : SEEN_LOW;
+    }
+    for (uint32_t i = 0; i < s->n_lists; i++) s->terms[s->lists[i].term].seen = 0;
+}
+
+static void search_classes(search *x, const sterm *demand) {
+    lexical_scratch *s = x->s;
+    window w = {0};
+    for (w.cls = 0; w.cls < CLASSES; w.cls++) {
+        if (x->ix->classes[w.cls].live == 0 || class_length_max(w.cls) < x->demands) continue;
+        float most = class_bounds(x, w.cls);
+        if (most * SLACK < x->threshold) continue;
+        w.essential =
+            demand ? essential_of_demand(x, (uint32_t)(demand - s->terms)) : first_essential(x);
+        if (w.essential < s->n_lists) visit_class(x, &w, most);
     }
 }
 
@@ -554,7 +663,7 @@ static void order_by_df(lexical_scratch *s) {
     }
 }
 
-static const sterm *rarest_demanded(const lexical_scratch *s) {
+static sterm *rarest_demanded(lexical_scratch *s) {
     for (uint32_t i = 0; i < s->n_terms; i++)
         if (s->terms[s->order[i]].demanded) return &s->terms[s->order[i]];
     return NULL;
@@ -567,6 +676,29 @@ static bool filter_is_narrow(const search *x, uint64_t postings) {
            (q->filter_count < postings / 4 && q->filter_count < x->ix->docs / 32);
 }
 
+/* The lists of all terms not done, those of a term beside each other, the low one first. */
+static void make_lists(search *x) {
+    lexical_scratch *s = x->s;
+    s->n_lists = 0;
+    for (uint32_t i = 0; i < s->n_terms; i++) {
+        if (s->terms[i].done) continue;
+        const term *t = &x->ix->terms[s->terms[i].id];
+        const plist *both[2] = {&t->low, term_high(x->ix, t)};
+        for (int h = 0; h < 2; h++)
+            if (both[h] && both[h]->n)
+                s->lists[s->n_lists++] = (vlist){.list = both[h], .term = i, .high = h};
+    }
+    uint32_t *buf = s->cache;
+    for (uint32_t i = 0; i < s->n_lists; i++) {
+        vlist *v = &s->lists[i];
+        v->ways = s->n_lists <= CACHE_LISTS ? MIN(v->list->n_blocks, (uint32_t)WAYS) : 1;
+        v->buf = buf;
+        buf += v->ways * BUF;
+        for (uint32_t k = 0; k < WAYS; k++) v->tags[k] = UINT32_MAX;
+        s->list_order[i] = i;
+    }
+}
+
 static void run(search *x) {
     lexical_scratch *s = x->s;
     order_by_df(s);
@@ -576,26 +708,20 @@ static void run(search *x) {
         consider_filter(x);
         return;
     }
-    const sterm *driver = rarest_demanded(s);
-    if (driver && driver->df <= DRIVER_MAX) {
-        consider_list(x, &x->ix->terms[driver->id], 0);
+    sterm *demand = rarest_demanded(s);
+    if (demand && demand->df <= WALK_MAX) {
+        walk_term(x, demand);
         return;
     }
-    uint32_t seeds = 0, spent = 0;
-    while (!driver && seeds < s->n_terms) {
-        const sterm *t = &s->terms[s->order[seeds]];
-        if (spent + t->df > SEED_MAX) break;
-        spent += t->df;
-        consider_list(x, &x->ix->terms[t->id], seeds);
-        seeds++;
-    }
-    if (seeds == s->n_terms) return;
-    for (uint32_t i = seeds; i < s->n_terms; i++) {
+    uint32_t spent = 0;
+    for (uint32_t i = 0; !demand && i < s->n_terms; i++) {
         sterm *t = &s->terms[s->order[i]];
-        t->max_tf = list_max_tf(&x->ix->terms[t->id]);
+        spent += t->df;
+        if (spent > WALK_MAX) break;
+        walk_term(x, t);
     }
-    window w = {.from = seeds, .n = s->n_terms - seeds, .n_seen = seeds};
-    search_extents(x, &w);
+    make_lists(x);
+    if (s->n_lists) search_classes(x, demand);
 }
 
 /* Heap to order, best first. */
@@ -645,8 +771,9 @@ err lexical_explain(const lexical *ix, const lexical_query *q, lexical_scratch *
     uint32_t slot = ix->doc_slot[doc], have = 0;
     if (slot == SLOT_EMPTY) return OK;
     const extent *e = extent_of(ix, slot);
-    const uint32_t *tokens = extent_tokens(e, slot - e->base);
-    out->length = e->lens[slot - e->base];
+    const record *r = extent_record(e, slot - e->base);
+    const uint32_t *tokens = record_tokens(e, r);
+    out->length = r->len;
     ix->kernels->count_terms(tokens, out->length, s->ids, s->n_terms, s->tfs);
     for (uint32_t i = 0; i < s->n_terms; i++) {
         const sterm *t = &s->terms[i];

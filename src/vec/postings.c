@@ -36,6 +36,20 @@ static void count_terms(const uint32_t *tokens, uint32_t n, const uint32_t *term
     }
 }
 
+static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_t first, uint32_t n,
+                   uint32_t *out) {
+    uint64_t held = 0, mask = ((uint64_t)1 << width) - 1;
+    uint32_t have = 0, at = 0;
+    out[0] = first;
+    for (uint32_t i = 1; i <= n; i++) {
+        for (; have < width && at < size; have += 8) held |= (uint64_t)p[at++] << have;
+        first += (uint32_t)(held & mask);
+        held >>= width;
+        have -= width;
+        out[i] = first;
+    }
+}
+
 static void add_bits(const uint32_t *bits, uint32_t n_words, uint16_t add, uint16_t *sums) {
     for (uint32_t w = 0; w < n_words; w++)
         for (uint32_t m = bits[w]; m; m &= m - 1) {
@@ -52,7 +66,7 @@ static uint32_t collect(const uint16_t *sums, uint32_t n, uint16_t least, uint16
 }
 
 const postings_kernels postings_scalar = {equal_u32,   masked_equal_u32, less_i64,
-                                          count_terms, add_bits,         collect};
+                                          count_terms, unpack, add_bits,         collect};
 
 const postings_kernels *postings_kernels_get(void) {
 #if defined(__x86_64__)

@@ -73,6 +73,53 @@ AVX2 static void count_terms(const uint32_t *tokens, uint32_t n, const uint32_t 
     }
 }
 
+/* Prefix sum of eight lanes. */
+AVX2 static __m256i sum_lanes(__m256i x) {
+    x = _mm256_add_epi32(x, _mm256_slli_si256(x, 4));
+    x = _mm256_add_epi32(x, _mm256_slli_si256(x, 8));
+    __m256i low = _mm256_shuffle_epi32(x, 0xff); /* each half's total in all its lanes */
+    return _mm256_add_epi32(x, _mm256_permute2x128_si256(low, low, 0x08));
+}
+
+/* Eight gaps of `width` bits fill `width` bytes, so each eight begin at a byte: two loads of 16 bytes
+ * (four gaps each), a byte shuffle that gives each lane its four bytes, a shift for each lane, a mask. */
+AVX2 static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_t first, uint32_t n,
+                        uint32_t *out) {
+    out[0] = first;
+    if (width == 0 || width > 25) {
+        postings_scalar.unpack(p, size, width, first, n, out);
+        return;
+    }
+    const int half = (int)(width * 4), rest = half & 7;
+    __m256i bit = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3),
+                                     _mm256_set1_epi32((int)width));
+    bit = _mm256_add_epi32(bit, _mm256_setr_epi32(0, 0, 0, 0, rest, rest, rest, rest));
+    __m256i byte = _mm256_srli_epi32(bit, 3), shift = _mm256_and_si256(bit, _mm256_set1_epi32(7));
+    __m256i pick = _mm256_add_epi32(_mm256_mullo_epi32(byte, _mm256_set1_epi32(0x01010101)),
+                                    _mm256_set1_epi32(0x03020100));
+    const __m256i mask = _mm256_set1_epi32((int)((1u << width) - 1)), last = _mm256_set1_epi32(7);
+    __m256i sum = _mm256_set1_epi32((int)first);
+    uint8_t end[96]; /* the last bytes, with room to read on */
+    bool in_end = false;
+    for (uint32_t i = 0, at = 0; i < n; i += 8, at += width) {
+        if (!in_end && at + width + 16 > size) {
+            uint32_t left = size > at ? size - at : 0;
+            memcpy(end, p + at, left);
+            memset(end + left, 0, sizeof end - left);
+            p = end;
+            at = 0;
+            in_end = true;
+        }
+        __m128i lo = _mm_loadu_si128((const __m128i *)(const void *)(p + at));
+        __m128i hi = _mm_loadu_si128((const __m128i *)(const void *)(p + at + (half >> 3)));
+        __m256i x = _mm256_shuffle_epi8(_mm256_set_m128i(hi, lo), pick);
+        x = _mm256_and_si256(_mm256_srlv_epi32(x, shift), mask);
+        sum = _mm256_add_epi32(sum_lanes(x), sum);
+        _mm256_storeu_si256((__m256i *)(void *)(out + 1 + i), sum);
+        sum = _mm256_permutevar8x32_epi32(sum, last);
+    }
+}
+
 AVX2 static void add_bits(const uint32_t *bits, uint32_t n_words, uint16_t add, uint16_t *sums) {
     const __m256i lane = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096,
                                            8192, 16384, (short)0x8000);
@@ -105,7 +152,7 @@ AVX2 static uint32_t collect(const uint16_t *sums, uint32_t n, uint16_t least, u
 }
 
 const postings_kernels postings_avx2 = {equal_u32,   masked_equal_u32, less_i64,
-                                        count_terms, add_bits,         collect};
+                                        count_terms, unpack, add_bits,         collect};
 #else
 typedef int postings_avx2_is_for_x86; /* a translation unit may not be empty */
 #endif
