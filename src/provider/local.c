@@ -62,12 +62,12 @@ typedef struct model_file {
     file_map map;
 } model_file;
 
-static err map_files(fs *fs, const char *dir, model_file *files, size_t n) {
+static err map_files(fs *disk, const char *dir, model_file *files, size_t n) {
     for (size_t i = 0; i < n; i++) {
         char path[PATH_BYTES];
         if (snprintf(path, sizeof path, "%s/%s", dir, files[i].name) >= (int)sizeof path)
             return err_set(ERR_INVALID, "model: path too long");
-        err rc = file_map_open(fs, path, &files[i].map);
+        err rc = file_map_open(disk, path, &files[i].map);
         if (rc == ERR_NOT_FOUND && files[i].required)
             return err_set(rc,
                            "model: %s is missing; a sentence-transformers folder has it "
@@ -82,14 +82,14 @@ static str bytes_of(const model_file *f) {
     return str_from(f->map.ptr, f->map.size);
 }
 
-static err open_model(fs *fs, const char *dir, encode_precision precision, encode_model **out) {
+static err open_model(fs *disk, const char *dir, encode_precision precision, encode_model **out) {
     model_file f[] = {{"model.safetensors", true, {0}},
                       {"vocab.txt", true, {0}},
                       {"config.json", true, {0}},
                       {"1_Pooling/config.json", false, {0}},
                       {"sentence_bert_config.json", false, {0}},
                       {"tokenizer_config.json", false, {0}}};
-    err rc = map_files(fs, dir, f, COUNT_OF(f));
+    err rc = map_files(disk, dir, f, COUNT_OF(f));
     if (rc == OK) {
         encode_files files = {.weights = bytes_of(&f[0]),
                               .vocabulary = bytes_of(&f[1]),
@@ -112,7 +112,7 @@ static str folder_name(const char *dir) {
     return s;
 }
 
-err provider_local_open(fs *fs, const char *model_dir, const char *precision, provider **out) {
+err provider_local_open(fs *disk, const char *model_dir, const char *precision, provider **out) {
     static const provider_ops ops = {local_embed, local_close};
     *out = NULL;
     encode_precision p;
@@ -120,7 +120,7 @@ err provider_local_open(fs *fs, const char *model_dir, const char *precision, pr
         return err_set_field(ERR_INVALID, "precision", "precision: expected f32, bf16 or int8");
     local *l = mem_zalloc(1, sizeof *l);
     if (!l) return ERR_NO_MEMORY;
-    err rc = open_model(fs, model_dir, p, &l->model);
+    err rc = open_model(disk, model_dir, p, &l->model);
     if (rc == OK) rc = mutex_init(&l->mu);
     if (rc != OK) {
         encode_model_close(l->model);
