@@ -302,13 +302,13 @@ static err model_read(encode_model *m, const encode_files *files) {
     TRY(pooling_read(files->pooling, m->shape.hidden, &m->pool_cls));
     TRY(sentence_read(files->sentence, m->shape.positions, &m->max_tokens));
     TRY(tokenizer_options_read(files->tokenizer, &o));
-    TRY(tokenizer_new(files->vocabulary, &o, &m->tok));
-    TRY(vocabulary_check(m));
     safetensors *file;
     TRY(safetensors_open(files->weights, &file));
     err rc = read_weights(m, file);
     safetensors_close(file);
-    return rc;
+    TRY(rc);
+    TRY(tokenizer_new(files->vocabulary, &o, &m->tok));
+    return vocabulary_check(m);
 }
 
 err encode_model_open(const encode_files *files, encode_precision p, encode_model **out) {

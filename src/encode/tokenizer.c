@@ -9,9 +9,9 @@
  * that ends is matched. (Decomposed marks would have to be put in canonical order, but they are dropped,
  * and a mark that is not dropped is in no vocabulary.)
  *
- * Characters below U+10000 are looked up in a table made at start (kind and replacement in 32 bits,
- * 256 KiB, of which a text touches a few lines); those beyond, and those that become several, are worked
- * out each time by tokenizer_table.h.
+ * Characters below U+3400 (all alphabets, kana, punctuation) are looked up in a table made at start: kind
+ * and replacement in 32 bits. Unified ideographs stand for themselves, alone. The others, and those
+ * that become several, are worked out each time by tokenizer_table.h.
  *
  * The trie has two roots, for tokens that start a word and for those that continue one ("##x"), over
  * bytes: a double array (Aoe 1989; the XOR form), so a step is one load: child = base[node] ^ byte,
@@ -28,7 +28,7 @@
 #include <string.h>
 
 #define NOWHERE        UINT32_MAX
-#define TABLE_CHARS    0x10000
+#define TABLE_CHARS    0x3400
 #define WORD_BYTES_MAX (TOKENIZER_WORD_CHARS_MAX * 4)
 #define SLOT_TRIES_MAX 64 /* free slots looked at before the array grows: building stays linear */
 #define SLOT_SCAN_MAX  4096
@@ -408,12 +408,17 @@ static size_t run_special(run *r, str rest) {
     return 0;
 }
 
+/* Two large blocks of ideographs, which nothing decomposes or lowers. */
+static inline bool is_plain_ideograph(uint32_t cp) {
+    return (cp >= 0x4e00 && cp <= 0x9fff) || (cp >= 0x3400 && cp <= 0x4dbf);
+}
+
 static void run_char(run *r, uint32_t cp) {
-    if (cp >= TABLE_CHARS) {
-        run_several(r, cp);
-        return;
-    }
-    uint32_t found = r->t->chars[cp];
+    uint32_t found = (uint32_t)KIND_SEVERAL << KIND_SHIFT;
+    if (cp < TABLE_CHARS)
+        found = r->t->chars[cp];
+    else if (is_plain_ideograph(cp))
+        found = (r->t->options.split_ideographs ? KIND_ALONE : KIND_WORD) << KIND_SHIFT | cp;
     switch (found >> KIND_SHIFT) {
     case KIND_WORD:
         run_add(r, found & CHAR_MASK);
