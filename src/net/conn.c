@@ -161,7 +161,7 @@ void conn_flush(conn *c) {
         }
         size_t head = MIN((size_t)n, buf_size(&c->out));
         if (head) buf_take(&c->out, head);
-        c->tail = str_skip(c->tail, (size_t)n - head);
+        if (c->tail.len) c->tail = str_skip(c->tail, (size_t)n - head);
         c->write_ms = loop_now(c->loop);
         c->rate_bytes += (size_t)n;
         if ((size_t)n < waiting) return; /* the socket is full: do not ask again */

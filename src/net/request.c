@@ -113,6 +113,7 @@ request *request_new(conn *c) {
     r->server = l->server;
     r->loop = l;
     r->conn = c;
+    r->pub.method = r->pub.path = r->pub.query = r->pub.host = r->pub.body = r->pub.peer = STR("");
     r->pub.arena = &r->mem;
     r->pub.peer_loopback = c->peer_loopback;
     r->progress_ms = r->rate_start_ms = loop_now(l);
