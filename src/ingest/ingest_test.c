@@ -1,0 +1,125 @@
+/* ingest: lines of all shapes, gz too; the embed fold embeds everything once and sets poison aside. */
+#include "ingest/ingest.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <cmocka.h>
+
+enum { DIM = 32 };
+
+static void write_file(const char *path, const char *p, size_t n) {
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(p, 1, n, f), n);
+    fclose(f);
+}
+
+static void expect_lines(const char *path, const char *const *want, size_t n) {
+    lines *l;
+    str line;
+    bool cut;
+    assert_int_equal(lines_open(path, &l), OK);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(lines_next(l, &line, &cut), OK);
+        assert_true(str_eq(line, str_of(want[i])));
+        assert_false(cut);
+    }
+    assert_int_equal(lines_next(l, &line, &cut), ERR_NOT_FOUND);
+    lines_close(l);
+}
+
+static void lines_of_all_shapes(void **state) {
+    (void)state;
+    char path[] = "/tmp/kith-lines-XXXXXX";
+    close(mkstemp(path));
+    const char *want[] = {"a", "", "b", "c"};
+    write_file(path, "a\r\n\nb\nc", 7);
+    expect_lines(path, want, 4);
+    write_file(path, "", 0);
+    expect_lines(path, want, 0);
+    gzFile gz = gzopen(path, "wb");
+    gzwrite(gz, "a\n\nb\nc\n", 7);
+    gzclose(gz);
+    expect_lines(path, want, 4);
+    lines *l;
+    assert_int_equal(lines_open("/nowhere/at/all", &l), ERR_NOT_FOUND);
+    assert_int_equal(lines_open("/tmp", &l), ERR_INVALID);
+    unlink(path);
+}
+
+static void long_lines_are_cut(void **state) {
+    (void)state;
+    char path[] = "/tmp/kith-lines-XXXXXX";
+    close(mkstemp(path));
+    size_t n = LINES_MAX_BYTES + 5000;
+    char *big = mem_alloc(n + 3);
+    memset(big, 'x', n);
+    memcpy(big + n, "\nz\n", 3);
+    write_file(path, big, n + 3);
+    lines *l;
+    str line;
+    bool cut;
+    assert_int_equal(lines_open(path, &l), OK);
+    assert_int_equal(lines_next(l, &line, &cut), OK);
+    assert_true(cut && line.len == LINES_MAX_BYTES);
+    assert_int_equal(lines_next(l, &line, &cut), OK);
+    assert_true(!cut && str_eq(line, STR("z")));
+    lines_close(l);
+    mem_free(big);
+    unlink(path);
+}
+
+static void embeds_everything_once(void **state) {
+    (void)state;
+    char dir[] = "/tmp/kith-ingest-XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    provider *p;
+    shard *s;
+    embedder *e;
+    assert_int_equal(provider_mock_open(DIM, &p), OK);
+    shard_options o = {.fs = fs_real(), .dir = dir, .space = provider_space(p), .dim = DIM};
+    assert_int_equal(shard_open(&o, &s), OK);
+    assert_int_equal(embedder_start(s, p, NULL, NULL, &e), OK);
+    uint64_t lsn = 0;
+    char id[16], text[64];
+    for (int i = 0; i < 300; i++) {
+        snprintf(id, sizeof id, "p%d", i);
+        snprintf(text, sizeof text, "text number %d", i);
+        Kith__V1__Post post = KITH__V1__POST__INIT;
+        post.id = id;
+        post.text = text;
+        shard_item item = {&post, NULL};
+        assert_int_equal(shard_put(s, &item, 1, &lsn), OK);
+    }
+    for (int i = 0; i < 300; i++) {
+        snprintf(id, sizeof id, "p%d", i);
+        assert_int_equal(shard_wait(s, str_of(id), lsn, WAIT_SEARCHABLE, 30000), OK);
+    }
+    embedder_stats st;
+    embedder_stats_get(e, &st);
+    assert_in_range(st.texts, 300 - 32, 300); /* the last batch may not be counted yet */
+    embedder_stop(e);
+    shard_stats ss;
+    assert_int_equal(shard_stat(s, &ss), OK);
+    assert_int_equal(ss.vectors, 300);
+    assert_int_equal(ss.pending, 0);
+    shard_close(s);
+    provider_close(p);
+    char cmd[64];
+    snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
+    assert_int_equal(system(cmd), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lines_of_all_shapes),
+        cmocka_unit_test(long_lines_are_cut),
+        cmocka_unit_test(embeds_everything_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
