@@ -1,0 +1,209 @@
+/* The public calls. Each takes a scratch from the pool, makes a plan, collects hits, presents them and
+ * gives the scratch back; counters and times are kept on the way out, so a refused request counts too.
+ *
+ * The query's vector is asked for before any lock is taken: a model takes milliseconds, the locks are
+ * held for one. When no vector is to be had the query is answered from words alone and the answer says
+ * so; a search is never lost because a model is.
+ *
+ * The scratch pool is a stack under a mutex held for a few instructions. A scratch belongs to one
+ * search at a time; those over SEARCH_SCRATCH_MAX are freed rather than kept.
+ */
+#include "search/search_int.h"
+
+/* ---- scratch ------------------------------------------------------------------------------ */
+
+static void scratch_free(search_scratch *s) {
+    if (!s) return;
+    lexical_scratch_free(s->lexical);
+    hnsw_scratch_free(s->hnsw);
+    mem_free(s->bits);
+    mem_free(s->second);
+    mem_free(s);
+}
+
+static err scratch_new(search_scratch **out) {
+    search_scratch *s = mem_zalloc(1, sizeof *s);
+    if (!s) return ERR_NO_MEMORY;
+    s->lexical = lexical_scratch_new();
+    err rc = s->lexical ? hnsw_scratch_new(&s->hnsw) : ERR_NO_MEMORY;
+    if (rc != OK)
+        scratch_free(s);
+    else
+        *out = s;
+    return rc;
+}
+
+err searcher_scratch_get(searcher *x, search_scratch **out) {
+    *out = NULL;
+    mutex_lock(&x->mu);
+    if (x->n_free) *out = x->free[--x->n_free];
+    mutex_unlock(&x->mu);
+    return *out ? OK : scratch_new(out);
+}
+
+void searcher_scratch_put(searcher *x, search_scratch *s) {
+    if (!s) return;
+    mutex_lock(&x->mu);
+    bool keep = x->n_free < SEARCH_SCRATCH_MAX;
+    if (keep) x->free[x->n_free++] = s;
+    mutex_unlock(&x->mu);
+    if (!keep) scratch_free(s);
+}
+
+/* ---- open and close ----------------------------------------------------------------------- */
+
+err searcher_open(shard *s, provider *p, searcher **out) {
+    if (provider_dim(p) != shard_dim(s))
+        return err_set(ERR_INVALID, "search: the model gives %u numbers, the index holds %u",
+                       provider_dim(p), shard_dim(s));
+    searcher *x = mem_zalloc(1, sizeof *x);
+    if (!x) return ERR_NO_MEMORY;
+    x->shard = s;
+    x->provider = p;
+    err rc = mutex_init(&x->mu);
+    if (rc != OK) {
+        mem_free(x);
+        return rc;
+    }
+    atomic_store_explicit(&x->next_id, clock_mono_ns() ^ (uint64_t)clock_wall_ms() << 20,
+                          memory_order_relaxed);
+    *out = x;
+    return OK;
+}
+
+void searcher_close(searcher *x) {
+    if (!x) return;
+    while (x->n_free) scratch_free(x->free[--x->n_free]);
+    mutex_deinit(&x->mu);
+    mem_free(x);
+}
+
+/* ---- running a plan ----------------------------------------------------------------------- */
+
+static err query_vector(searcher *x, plan *p, arena *a) {
+    if (p->mode == MODE_WORDS || p->mode == MODE_LATEST) return OK;
+    bool cached = false;
+    float *v = arena_alloc(a, shard_dim(x->shard) * sizeof *v);
+    if (!v) return ERR_NO_MEMORY;
+    if (provider_embed_query(x->provider, p->query.text, v, &cached) != OK) {
+        p->degraded = true;
+        p->mode = MODE_WORDS;
+        return OK;
+    }
+    p->vector = v;
+    if (cached) atomic_fetch_add_explicit(&x->query_cache_hits, 1, memory_order_relaxed);
+    return OK;
+}
+
+static err wait_for(searcher *x, uint64_t lsn) {
+    if (lsn == 0 || lsn <= shard_lsn(x->shard)) return OK;
+    return shard_wait(x->shard, STR(""), lsn, WAIT_APPLIED, SEARCH_WAIT_MS);
+}
+
+static err search_plan(searcher *x, const Kith__V1__SearchRequest *req, arena *a, plan **out) {
+    plan *p = arena_alloc(a, sizeof *p);
+    if (!p) return ERR_NO_MEMORY;
+    *out = p;
+    TRY(plan_search(req, a, p));
+    TRY(wait_for(x, req->min_lsn));
+    return query_vector(x, p, a);
+}
+
+static err similar_plan(searcher *x, const Kith__V1__SimilarRequest *req, arena *a, plan **out) {
+    plan *p = arena_alloc(a, sizeof *p);
+    if (!p) return ERR_NO_MEMORY;
+    *out = p;
+    TRY(plan_similar(req, a, p));
+    return similar_fill(x, req, a, p);
+}
+
+static err run(searcher *x, plan *p, search_scratch *s, arena *a, Kith__V1__SearchResponse **out) {
+    collection c;
+    TRY(collect(x, p, s, a, &c));
+    return present(x, p, &c, s, a, out);
+}
+
+static err finish(searcher *x, uint64_t start_ns, err rc, arena *a, Kith__V1__SearchResponse *r) {
+    uint64_t ns = clock_mono_ns() - start_ns;
+    atomic_fetch_add_explicit(&x->searches, 1, memory_order_relaxed);
+    if (rc == OK) {
+        r->took_ms = (double)ns / 1e6;
+        uint64_t id = atomic_fetch_add_explicit(&x->next_id, 1, memory_order_relaxed);
+        str hex = arena_printf(a, "%016llx", (unsigned long long)hash64_u64(id));
+        r->search_id = (char *)(uintptr_t)hex.ptr;
+        if (!hex.ptr) rc = ERR_NO_MEMORY;
+    }
+    if (rc != OK) {
+        atomic_fetch_add_explicit(&x->errors, 1, memory_order_relaxed);
+        return rc;
+    }
+    histogram_add(&x->took, ns / 1000);
+    if (r->n_hits == 0) atomic_fetch_add_explicit(&x->zero_results, 1, memory_order_relaxed);
+    return OK;
+}
+
+/* ---- public calls ------------------------------------------------------------------------- */
+
+err search_run(searcher *x, const Kith__V1__SearchRequest *req, arena *a,
+               Kith__V1__SearchResponse **out) {
+    uint64_t start = clock_mono_ns();
+    search_scratch *s = NULL;
+    plan *p;
+    err rc = searcher_scratch_get(x, &s);
+    *out = NULL;
+    if (rc == OK) rc = search_plan(x, req, a, &p);
+    if (rc == OK) rc = run(x, p, s, a, out);
+    searcher_scratch_put(x, s);
+    return finish(x, start, rc, a, *out);
+}
+
+err search_similar(searcher *x, const Kith__V1__SimilarRequest *req, arena *a,
+                   Kith__V1__SearchResponse **out) {
+    uint64_t start = clock_mono_ns();
+    search_scratch *s = NULL;
+    plan *p;
+    err rc = searcher_scratch_get(x, &s);
+    *out = NULL;
+    if (rc == OK) rc = similar_plan(x, req, a, &p);
+    if (rc == OK) rc = run(x, p, s, a, out);
+    searcher_scratch_put(x, s);
+    return finish(x, start, rc, a, *out);
+}
+
+static err ids_of(const collection *c, str exclude, size_t k, arena *a, str **ids, size_t *count) {
+    *count = 0;
+    *ids = arena_alloc(a, (k + 1) * sizeof **ids);
+    if (!*ids) return ERR_NO_MEMORY;
+    for (size_t i = 0; i < c->count && *count < k; i++) {
+        str id = str_of(c->items[i].row.post->id);
+        if (!str_eq(id, exclude)) (*ids)[(*count)++] = id;
+    }
+    return OK;
+}
+
+err search_ids(searcher *x, const Kith__V1__SearchRequest *req, str exclude, size_t k, arena *a,
+               str **ids, size_t *count) {
+    search_scratch *s = NULL;
+    plan *p;
+    collection c;
+    if (k >= SEARCH_DEPTH_MAX)
+        return err_set(ERR_INVALID, "k: expected under %d", SEARCH_DEPTH_MAX);
+    err rc = searcher_scratch_get(x, &s);
+    if (rc == OK) rc = search_plan(x, req, a, &p);
+    if (rc == OK) {
+        p->limit = k + (exclude.len > 0);
+        rc = collect(x, p, s, a, &c);
+    }
+    searcher_scratch_put(x, s);
+    return rc == OK ? ids_of(&c, exclude, k, a, ids, count) : rc;
+}
+
+void searcher_stats(searcher *x, search_stats *out) {
+    *out = (search_stats){
+        .searches = atomic_load_explicit(&x->searches, memory_order_relaxed),
+        .errors = atomic_load_explicit(&x->errors, memory_order_relaxed),
+        .zero_results = atomic_load_explicit(&x->zero_results, memory_order_relaxed),
+        .query_cache_hits = atomic_load_explicit(&x->query_cache_hits, memory_order_relaxed),
+        .p50_ms = (double)histogram_quantile(&x->took, 0.5) / 1000,
+        .p99_ms = (double)histogram_quantile(&x->took, 0.99) / 1000};
+}
