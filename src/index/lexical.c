@@ -145,11 +145,8 @@ static void extent_layout(extent *e, uint32_t cls) {
     e->stride = 2 + (e->longs ? POINTER_WORDS : longest);
 }
 
-/* A class's extents double, so that few documents take little room and many stand together. */
-static err extent_add(lexical *ix, uint32_t cls) {
+static err extent_add(lexical *ix, uint32_t cls, uint32_t size) {
     length_class *c = &ix->classes[cls];
-    uint32_t size = EXTENT_MIN;
-    while (size < EXTENT_MAX && size < c->live) size *= 2;
     size_t base = ix->n_pages * 64, pages = ix->n_pages + size / 64, most = SLOT_MAX / 64;
     if (base + size > SLOT_MAX) return err_set(ERR_TOO_LARGE, "words: limit is %u slots", SLOT_MAX);
     TRY(mem_grow((void **)&ix->extents, &ix->extents_cap, ix->n_extents + 1, sizeof(extent), most));
@@ -179,8 +176,10 @@ static err slot_reserve(lexical *ix, uint32_t cls, uint32_t *slot) {
         return OK;
     }
     extent *e = c->count ? &ix->extents[c->extents[c->count - 1]] : NULL;
-    if (!e || e->used == e->size) {
-        TRY(extent_add(ix, cls));
+    if (!e || e->used == e->size) { /* extents double: few documents take little room */
+        uint32_t size = EXTENT_MIN;
+        while (size < EXTENT_MAX && size < c->live) size *= 2;
+        TRY(extent_add(ix, cls, size));
         e = &ix->extents[ix->n_extents - 1];
     }
     *slot = e->base + e->used;
@@ -312,7 +311,7 @@ static void commit_edits(lexical *ix, uint32_t n_edits) {
 
 /* ---- insert ---- */
 
-err lexical_insert_ids(lexical *ix, uint32_t doc, uint32_t n) {
+static err insert_ids(lexical *ix, uint32_t doc, uint32_t n) {
     if (n == 0) {
         ix->doc_slot[doc] = SLOT_EMPTY;
         ix->docs++;
@@ -370,8 +369,134 @@ err lexical_insert(lexical *ix, uint32_t doc, const token *tokens, size_t n) {
     TRY(mem_grow((void **)&ix->ids, &ix->ids_cap, n, sizeof(uint32_t), UINT16_MAX));
     uint32_t named = 0;
     err rc = name_tokens(ix, tokens, (uint32_t)n, &named);
-    if (rc == OK) rc = lexical_insert_ids(ix, doc, (uint32_t)n);
+    if (rc == OK) rc = insert_ids(ix, doc, (uint32_t)n);
     if (rc != OK) drop_unused(ix, named);
+    return rc;
+}
+
+/* ---- all at once ---- */
+
+err lexical_make_room(lexical *ix, const uint32_t counts[CLASSES]) {
+    for (uint32_t c = 0; c < CLASSES; c++)
+        for (uint32_t left = counts[c]; left;) {
+            uint32_t size = MIN((left + 63) & ~63u, (uint32_t)EXTENT_MAX);
+            TRY(extent_add(ix, c, size));
+            left -= MIN(left, size);
+        }
+    return OK;
+}
+
+/* The class's first extent with room: load fills them in order. */
+static extent *extent_with_room(lexical *ix, uint32_t cls) {
+    length_class *c = &ix->classes[cls];
+    extent *e = NULL;
+    for (size_t i = c->live / EXTENT_MAX; i < c->count; i++) {
+        e = &ix->extents[c->extents[i]];
+        if (e->used < e->size) break;
+    }
+    KITH_ASSERT(e && e->used < e->size);
+    return e;
+}
+
+err lexical_place(lexical *ix, uint32_t doc, uint32_t n) {
+    if (n == 0) {
+        ix->doc_slot[doc] = SLOT_EMPTY;
+        ix->docs++;
+        return OK;
+    }
+    extent *e = extent_with_room(ix, class_of_length(n));
+    uint32_t slot = e->base + e->used, *long_tokens = NULL;
+    if (e->longs) {
+        long_tokens = mem_dup(ix->ids, n * sizeof(uint32_t));
+        if (!long_tokens) return ERR_NO_MEMORY;
+    }
+    slot_take(ix, slot, doc, n, long_tokens);
+    ix->doc_slot[doc] = slot;
+    ix->docs++;
+    ix->tokens += n;
+    return OK;
+}
+
+/* The postings of all terms, those of a term beside each other. */
+typedef struct inversion {
+    uint32_t *ends[2]; /* by term: where its low and high postings end so far */
+    uint32_t *slots[2];
+    uint8_t *tfs; /* of the high ones */
+} inversion;
+
+/* Calls for each document in order of slots, with its tokens sorted: counts when v->slots are NULL, else
+ * puts postings in their places. */
+static err invert_pass(lexical *ix, inversion *v) {
+    for (size_t x = 0; x < ix->n_extents; x++) {
+        const extent *e = &ix->extents[x];
+        for (uint32_t i = 0; i < e->used; i++) {
+            const record *r = extent_record(e, i);
+            uint32_t at = 0, id, tf;
+            TRY(sort_tokens(ix, record_tokens(e, r), r->len));
+            while (next_distinct(ix, r->len, &at, &id, &tf)) {
+                uint32_t h = tf > 1, to = v->ends[h][id]++;
+                if (!v->slots[0]) continue;
+                v->slots[h][to] = e->base + i;
+                if (h) v->tfs[to] = (uint8_t)tf;
+            }
+        }
+    }
+    return OK;
+}
+
+/* Counts become begins. Returns their sum. */
+static uint32_t counts_to_begins(uint32_t *counts, uint32_t n) {
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t c = counts[i];
+        counts[i] = sum;
+        sum += c;
+    }
+    return sum;
+}
+
+static err build_term(lexical *ix, const inversion *v, uint32_t id) {
+    uint32_t from = id ? v->ends[0][id - 1] : 0, to = v->ends[0][id];
+    term *t = &ix->terms[id];
+    if (to > from) TRY(list_build(&t->low, v->slots[0] + from, NULL, to - from));
+    from = id ? v->ends[1][id - 1] : 0, to = v->ends[1][id];
+    ix->postings += t->low.n + (to - from);
+    if (to == from) return OK;
+    TRY(mem_grow((void **)&ix->highs, &ix->highs_cap, ix->highs_end + 1, sizeof(plist), TOKEN_ID));
+    plist *high = &ix->highs[ix->highs_end];
+    TRY(list_build(high, v->slots[1] + from, v->tfs + from, to - from));
+    t->high = (uint32_t)++ix->highs_end;
+    return OK;
+}
+
+static err build_all(lexical *ix, inversion *v) {
+    uint32_t n = terms_end(ix), sums[2];
+    for (int h = 0; h < 2; h++) {
+        v->ends[h] = mem_zalloc((size_t)n + 1, sizeof(uint32_t));
+        if (!v->ends[h]) return ERR_NO_MEMORY;
+    }
+    TRY(invert_pass(ix, v));
+    for (int h = 0; h < 2; h++) sums[h] = counts_to_begins(v->ends[h], n);
+    for (int h = 0; h < 2; h++) {
+        v->slots[h] = mem_alloc(((size_t)sums[h] + 1) * sizeof(uint32_t));
+        if (!v->slots[h]) return ERR_NO_MEMORY;
+    }
+    v->tfs = mem_alloc((size_t)sums[1] + 1);
+    if (!v->tfs) return ERR_NO_MEMORY;
+    TRY(invert_pass(ix, v));
+    for (uint32_t id = 0; id < n; id++) TRY(build_term(ix, v, id));
+    return OK;
+}
+
+err lexical_build_lists(lexical *ix) {
+    inversion v = {0};
+    if (ix->tokens > UINT32_MAX) return err_set(ERR_TOO_LARGE, "words: limit is 2^32 tokens");
+    err rc = build_all(ix, &v);
+    for (int h = 0; h < 2; h++) {
+        mem_free(v.ends[h]);
+        mem_free(v.slots[h]);
+    }
+    mem_free(v.tfs);
     return rc;
 }
 

@@ -124,42 +124,61 @@ static err read_terms(lexical *ix, reader *r, uint64_t n) {
     return lexical_grow_terms(ix);
 }
 
-static err read_doc(lexical *ix, reader *r, uint32_t doc, uint64_t n_terms) {
-    uint64_t n = reader_varint(r);
-    if (r->failed || n > ANALYZE_TOKENS_MAX || n > r->left) return corrupt("length of a document");
-    TRY(lexical_grow_docs(ix, doc));
-    TRY(mem_grow((void **)&ix->ids, &ix->ids_cap, n, sizeof(uint32_t), UINT16_MAX));
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t x = reader_varint(r);
-        if (r->failed || x / 2 >= n_terms || (i == 0 && (x & 1))) return corrupt("a token");
-        ix->ids[i] = (uint32_t)(x / 2) | (x & 1 ? TOKEN_ALT : 0);
+/* Steps to the next document: its number and how many tokens follow. */
+static err read_head(reader *r, uint64_t docs, uint64_t *next, uint32_t *doc, uint32_t *n) {
+    uint64_t gap = reader_varint(r), len = reader_varint(r);
+    /* A short file must not demand room for 2^28 documents. (Beyond this the owner rebuilds.) */
+    if (r->failed || gap >= LEXICAL_DOC_MAX || *next + gap >= LEXICAL_DOC_MAX ||
+        *next + gap > SPARSE_MAX + 64 * docs)
+        return corrupt("a document's number");
+    if (len > ANALYZE_TOKENS_MAX || len > r->left) return corrupt("length of a document");
+    *doc = (uint32_t)(*next + gap);
+    *n = (uint32_t)len;
+    *next += gap + 1;
+    return OK;
+}
+
+/* Counts the documents of each class, so that each class can stand together. */
+static err count_docs(reader r, uint64_t docs, uint32_t counts[CLASSES]) {
+    uint64_t next = 0;
+    for (uint64_t i = 0; i < docs; i++) {
+        uint32_t doc, n;
+        TRY(read_head(&r, docs, &next, &doc, &n));
+        if (n) counts[class_of_length(n)]++;
+        for (uint32_t j = 0; j < n; j++) (void)reader_varint(&r);
     }
-    return lexical_insert_ids(ix, doc, (uint32_t)n);
+    return r.failed ? corrupt("cut in a document") : OK;
 }
 
 static err read_docs(lexical *ix, reader *r, uint64_t docs, uint64_t n_terms) {
     uint64_t next = 0;
     for (uint64_t i = 0; i < docs; i++) {
-        uint64_t gap = reader_varint(r);
-        /* A short file must not demand room for 2^28 documents. (Beyond this the owner rebuilds.) */
-        if (r->failed || gap >= LEXICAL_DOC_MAX || next + gap >= LEXICAL_DOC_MAX ||
-            next + gap > SPARSE_MAX + 64 * docs)
-            return corrupt("a document's number");
-        TRY(read_doc(ix, r, (uint32_t)(next + gap), n_terms));
-        next += gap + 1;
+        uint32_t doc, n;
+        TRY(read_head(r, docs, &next, &doc, &n));
+        TRY(lexical_grow_docs(ix, doc));
+        TRY(mem_grow((void **)&ix->ids, &ix->ids_cap, n, sizeof(uint32_t), UINT16_MAX));
+        for (uint32_t j = 0; j < n; j++) {
+            uint64_t x = reader_varint(r);
+            if (r->failed || x / 2 >= n_terms || (j == 0 && (x & 1))) return corrupt("a token");
+            ix->ids[j] = (uint32_t)(x / 2) | (x & 1 ? TOKEN_ALT : 0);
+        }
+        TRY(lexical_place(ix, doc, n));
     }
     return OK;
 }
 
 static err read_body(lexical *ix, reader *r) {
+    uint32_t counts[CLASSES] = {0};
     uint64_t docs = reader_varint(r), terms = reader_varint(r), tokens = reader_varint(r);
     TRY(read_terms(ix, r, terms));
+    TRY(count_docs(*r, docs, counts));
+    TRY(lexical_make_room(ix, counts));
     TRY(read_docs(ix, r, docs, terms));
     if (r->failed || r->left) return corrupt("bytes behind the end");
     if (ix->tokens != tokens) return corrupt("number of tokens");
+    TRY(lexical_build_lists(ix));
     for (uint32_t t = 0; t < terms_end(ix); t++)
-        if (names_text(ix->words, t).ptr && term_df(ix, &ix->terms[t]) == 0)
-            return corrupt("an unused term");
+        if (term_df(ix, &ix->terms[t]) == 0) return corrupt("an unused term");
     return OK;
 }
 

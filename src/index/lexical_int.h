@@ -140,9 +140,11 @@ struct lexical {
 uint32_t class_of_length(uint32_t len);
 uint32_t class_length_min(uint32_t cls);
 uint32_t class_length_max(uint32_t cls);
-/* Inserts a document whose tokens (term numbers with TOKEN_ALT) are in ix->ids; new terms have df
- * 0 so far and stay the caller's to drop on failure. */
-MUST_USE err lexical_insert_ids(lexical *ix, uint32_t doc, uint32_t n);
+/* For load, in this order: room for so many documents of each class, each class together; documents
+ * whose tokens are in ix->ids, without lists; then all lists at once. */
+MUST_USE err lexical_make_room(lexical *ix, const uint32_t counts[CLASSES]);
+MUST_USE err lexical_place(lexical *ix, uint32_t doc, uint32_t n);
+MUST_USE err lexical_build_lists(lexical *ix);
 MUST_USE err lexical_grow_terms(lexical *ix);
 MUST_USE err lexical_grow_docs(lexical *ix, uint32_t doc);
 

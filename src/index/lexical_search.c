@@ -11,9 +11,11 @@
  *    rarest of them alone is walked, for every hit has it;
  *  - by classes: for the terms left, length classes are visited from the shortest. A class in which the terms left
  *    cannot reach the k-th best score is skipped without reading a posting. Else the lists without which nothing
- *    reaches it (the essential ones: MaxScore, Turtle and Flood 1995) are walked within the class; or, when
- *    they have too many postings there, all lists are added up as integers (u16, rounded up) over the slots of
- *    each extent, bitmaps sixteen slots a step, and slots whose sum reaches the k-th best are considered.
+ *    reaches it (the essential ones: MaxScore, Turtle and Flood 1995) are walked within the class. When they have
+ *    too many postings there, each list becomes a bitmap over the slots of an extent (a plane), and the
+ *    slots with enough terms are found by AND and OR of planes, 256 slots a step: which sets of terms are
+ *    enough follows from the bounds. With more than PLANES_MAX terms there are too many such sets; then lists
+ *    are added up as integers (u16, rounded up) instead, and slots whose sum reaches the k-th best considered.
  *
  * Low and high lists of a term (tf 1, tf above 1) are bounded apart: in a class of one length every posting
  * of a low list is worth the same, so the bound of what most documents have is no bound but the score.
@@ -26,11 +28,12 @@
  */
 #include "index/lexical_int.h"
 
+#include <float.h>
 #include <math.h>
 
 enum {
     LISTS_MAX = 2 * LEXICAL_TERMS_MAX,
-    WALK_MAX = 1500, /* postings of rare terms walked before classes */
+    WALK_MAX = 400, /* postings of rare terms walked before classes */
     CONSIDER_COST =
         14, /* ns a candidate, measured; against about 0.3 a slot and list, 1 a posting */
     FILTER_DIRECT = 64,   /* this few documents passing are always considered one by one */
@@ -38,7 +41,9 @@ enum {
     AHEAD = 8,            /* candidates whose records are fetched ahead */
     WAYS = 4,             /* blocks of a list kept decoded */
     BUF = BLOCK_MAX + 16, /* slots of one decoded block, with room for its decoder */
-    CACHE_LISTS = 96      /* lists that have WAYS buffers; with more lists each has one */
+    CACHE_LISTS = 96,     /* lists that have WAYS buffers; with more lists each has one */
+    PLANES_MAX = 6,       /* terms: 63 sets of them */
+    PLANE_WORDS = EXTENT_MAX / 64
 };
 
 #define SLACK (1 + 1e-4f) /* 256 float additions err by less than 2e-5 of the sum */
@@ -87,9 +92,12 @@ struct lexical_scratch {
     uint32_t phrase_ids[2 * LEXICAL_PHRASES_MAX * LEXICAL_PHRASE_MAX];
     uint32_t n_phrase_ids;
     vlist lists[LISTS_MAX];
-    uint32_t n_lists;
-    uint32_t list_order[LISTS_MAX]; /* by rising bound in the class at hand */
-    float class_ub[CLASSES];        /* of the list being walked; < 0: not known yet */
+    uint32_t n_lists, n_left;                 /* lists, and the terms they belong to */
+    uint32_t list_order[LISTS_MAX];           /* by rising bound in the class at hand */
+    float class_ub[CLASSES];                  /* of the list being walked; < 0: not known yet */
+    uint64_t planes[PLANES_MAX][PLANE_WORDS]; /* slots that have the term */
+    uint64_t high[PLANE_WORDS];               /* slots that have any of the terms more than once */
+    uint64_t enough[PLANE_WORDS], enough_high[PLANE_WORDS], candidates[PLANE_WORDS];
     uint16_t sums[EXTENT_MAX];
     uint16_t found[EXTENT_MAX];
     uint32_t slots[BUF];
@@ -451,11 +459,23 @@ static const uint32_t *cached_block(const search *x, vlist *v, uint32_t b) {
     return buf;
 }
 
+/* The first of n ascending slots that is not below `lo`; n when none is. */
+static uint32_t lower_bound(const uint32_t *slots, uint32_t n, uint32_t lo) {
+    if (n == 0 || slots[0] >= lo) return 0;
+    uint32_t at = 0; /* slots[at] < lo */
+    for (uint32_t left = n; left > 1;) {
+        uint32_t half = left / 2;
+        at = slots[at + half] < lo ? at + half : at;
+        left -= half;
+    }
+    return at + 1;
+}
+
 /* Cuts [*from, *to) of ascending slots to those in [lo, hi). */
 static void cut_slots(const uint32_t *slots, uint32_t lo, uint32_t hi, uint32_t *from,
                       uint32_t *to) {
-    while (*from < *to && slots[*from] < lo) ++*from;
-    while (*to > *from && slots[*to - 1] >= hi) --*to;
+    *from = lower_bound(slots, *to, lo);
+    if (*to > *from && slots[*to - 1] >= hi) *to = lower_bound(slots, *to, hi);
 }
 
 static void visit_postings(search *x, vlist *v, const extent *e) {
@@ -539,6 +559,129 @@ static void visit_sums(search *x, const window *w, const extent *e) {
     }
 }
 
+/* ---- planes ---- */
+
+static void or_bitmap(const extent *e, const block *b, uint64_t *plane) {
+    const uint8_t *p = block_payload(b, block_payload_size(b));
+    uint32_t first = b->first & ~31u, words = block_words(b), skip = 0;
+    if (first < e->base) skip = MIN((e->base - first) / 32, words);
+    uint32_t at = first + skip * 32 - e->base; /* in the extent */
+    for (uint32_t w = skip; w < words && at < e->size; w++, at += 32)
+        plane[at / 64] |= (uint64_t)le32_get(p + w * 4) << (at & 32);
+}
+
+static void or_slots(search *x, vlist *v, const extent *e, uint32_t i, uint64_t *plane) {
+    const uint32_t *slots = cached_block(x, v, i);
+    uint32_t from = 0, to = list_blocks(v->list)[i].count;
+    cut_slots(slots, e->base, e->base + e->used, &from, &to);
+    for (uint32_t k = from; k < to; k++) bits_set(plane, slots[k] - e->base);
+}
+
+static void or_list(search *x, vlist *v, const extent *e, uint64_t *plane) {
+    const block *b = list_blocks(v->list);
+    uint32_t end = e->base + e->used;
+    for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
+         i++) {
+        if (block_is_bitmap(&b[i]))
+            or_bitmap(e, &b[i], plane);
+        else
+            or_slots(x, v, e, i, plane);
+    }
+}
+
+/* Which sets of terms are enough to reach the threshold: the smallest of them. */
+typedef struct enough {
+    uint8_t sets[1 << PLANES_MAX]; /* a bit for each term */
+    uint32_t n;
+} enough;
+
+/* worth[i]: what term i can add. A set is one of the smallest when without its least term it falls short. */
+static enough enough_sets(const float *worth, uint32_t n, float need) {
+    enough out = {.n = 0};
+    for (uint32_t set = 1; set < 1u << n; set++) {
+        float sum = 0, least = FLT_MAX;
+        for (uint32_t i = 0; i < n; i++) {
+            if (!(set >> i & 1)) continue;
+            sum += worth[i];
+            least = MIN(least, worth[i]);
+        }
+        if (sum * SLACK >= need && (sum - least) * SLACK < need) out.sets[out.n++] = (uint8_t)set;
+    }
+    return out;
+}
+
+/* to = the slots that have one of the sets. */
+static void or_sets(search *x, const enough *s, uint32_t words, uint64_t *to) {
+    memset(to, 0, words * sizeof *to);
+    for (uint32_t i = 0; i < s->n; i++) {
+        const uint64_t *planes[PLANES_MAX];
+        uint32_t n = 0;
+        for (uint32_t j = 0; j < PLANES_MAX; j++)
+            if (s->sets[i] >> j & 1) planes[n++] = x->s->planes[j];
+        x->ix->kernels->or_product(to, planes, n, words);
+    }
+}
+
+static void consider_bits(search *x, const extent *e, const uint64_t *bits, uint32_t words) {
+    lexical_scratch *s = x->s;
+    uint32_t n = 0;
+    for (uint32_t w = 0; w < words; w++)
+        for (uint64_t m = bits[w]; m; m &= m - 1)
+            s->found[n++] = (uint16_t)(w * 64 + (unsigned)__builtin_ctzll(m));
+    for (uint32_t i = 0; i < MIN(n, (uint32_t)AHEAD); i++)
+        __builtin_prefetch(extent_record(e, s->found[i]));
+    for (uint32_t i = 0; i < n; i++) {
+        if (i + AHEAD < n) __builtin_prefetch(extent_record(e, s->found[i + AHEAD]));
+        consider(x, e, extent_record(e, s->found[i]));
+    }
+}
+
+/* The class's terms for planes: those not done. */
+typedef struct plane_terms {
+    uint32_t n;
+    uint32_t terms[PLANES_MAX];             /* in scratch.terms */
+    float low[PLANES_MAX], any[PLANES_MAX]; /* worth of one, and of more */
+} plane_terms;
+
+static void visit_planes(search *x, const plane_terms *t, const extent *e) {
+    lexical_scratch *s = x->s;
+    uint32_t words = (uint32_t)(bits_words(e->used) + 3) & ~3u, at = 0;
+    enough low = enough_sets(t->low, t->n, MAX(x->threshold, FLT_MIN));
+    enough any = enough_sets(t->any, t->n, MAX(x->threshold, FLT_MIN));
+    memset(s->high, 0, words * 8);
+    memset(s->candidates, 0, words * 8);
+    const uint64_t *demanded[PLANES_MAX + 1];
+    uint32_t n_demanded = 0;
+    for (uint32_t i = 0; i < t->n; i++) {
+        memset(s->planes[i], 0, words * 8);
+        for (; at < s->n_lists && s->lists[at].term == t->terms[i]; at++) {
+            or_list(x, &s->lists[at], e, s->planes[i]);
+            if (s->lists[at].high) or_list(x, &s->lists[at], e, s->high);
+        }
+        if (s->terms[t->terms[i]].demanded) demanded[n_demanded++] = s->planes[i];
+    }
+    /* Enough with every term once; or some term more often, and enough if all are. */
+    or_sets(x, &low, words, s->enough);
+    or_sets(x, &any, words, s->enough_high);
+    x->ix->kernels->or_product(s->enough, (const uint64_t *[]){s->high, s->enough_high}, 2, words);
+    demanded[n_demanded++] = s->enough;
+    x->ix->kernels->or_product(s->candidates, demanded, n_demanded, words);
+    consider_bits(x, e, s->candidates, words);
+}
+
+static void prepare_planes(const search *x, uint32_t cls, plane_terms *t) {
+    const lexical_scratch *s = x->s;
+    t->n = 0;
+    for (uint32_t i = 0; i < s->n_lists; i++) {
+        if (i && s->lists[i].term == s->lists[i - 1].term) continue;
+        const sterm *a = &s->terms[s->lists[i].term];
+        t->terms[t->n] = s->lists[i].term;
+        t->low[t->n] = bound(x, a, false, cls);
+        t->any[t->n] = bound(x, a, a->max_tf > 1, cls);
+        t->n++;
+    }
+}
+
 /* ---- classes ---- */
 
 /* Bounds of all lists in the class, and the lists in order of them. Returns the most a document can have. */
@@ -588,17 +731,24 @@ static uint32_t essential_of_demand(search *x, uint32_t number) {
     return end;
 }
 
-/* True when walking the essential lists costs less than adding up all. */
-static bool walk_is_cheaper(const search *x, const window *w) {
+/* How to find what a class has. */
+typedef enum method { METHOD_WALK, METHOD_PLANES, METHOD_SUMS } method;
+
+/* The cheapest way, by estimates in ns. */
+static method choose(const search *x, const window *w) {
     const lexical_scratch *s = x->s;
-    double part_of = (double)x->ix->classes[w->cls].live / x->ix->docs, all = 0, essential = 0;
+    const length_class *c = &x->ix->classes[w->cls];
+    double part_of = (double)c->live / x->ix->docs, all = 0, essential = 0;
     for (uint32_t i = 0; i < s->n_lists; i++) {
         const vlist *v = &s->lists[s->list_order[i]];
         all += v->list->n;
         if (i >= w->essential) essential += v->list->n;
     }
-    double slots = 0.3 * s->n_lists * x->ix->classes[w->cls].live;
-    return essential * part_of * CONSIDER_COST < slots + all * part_of;
+    bool planes = s->n_left <= PLANES_MAX;
+    double by_slot = (planes ? 0.02 : 0.3) * s->n_lists * c->live;
+    double other = by_slot + 0.7 * all * part_of + 60.0 * s->n_lists * (double)c->count;
+    if (essential * part_of * CONSIDER_COST < other) return METHOD_WALK;
+    return planes ? METHOD_PLANES : METHOD_SUMS;
 }
 
 static void prepare_sums(search *x, window *w, float most) {
@@ -619,24 +769,40 @@ static void prepare_sums(search *x, window *w, float most) {
     }
 }
 
-static void visit_class(search *x, window *w, float most) {
+static void walk_class(search *x, const window *w) {
     lexical_scratch *s = x->s;
     const length_class *c = &x->ix->classes[w->cls];
-    bool walk = walk_is_cheaper(x, w);
-    if (!walk) prepare_sums(x, w, most);
-    for (uint32_t j = walk ? w->essential : s->n_lists - 1; j < s->n_lists; j++) {
+    for (uint32_t j = w->essential; j < s->n_lists; j++) {
         vlist *v = &s->lists[s->list_order[j]];
         for (size_t i = 0; i < c->count; i++) {
             const extent *e = &x->ix->extents[c->extents[i]];
-            if (e->live == 0) continue;
-            if (walk)
-                visit_postings(x, v, e);
-            else
-                visit_sums(x, w, e);
+            if (e->live) visit_postings(x, v, e);
         }
         s->terms[v->term].seen |= v->high ? SEEN_HIGH : SEEN_LOW;
     }
     for (uint32_t i = 0; i < s->n_lists; i++) s->terms[s->lists[i].term].seen = 0;
+}
+
+static void visit_class(search *x, window *w, float most) {
+    const length_class *c = &x->ix->classes[w->cls];
+    plane_terms planes;
+    method how = choose(x, w);
+    if (how == METHOD_WALK) {
+        walk_class(x, w);
+        return;
+    }
+    if (how == METHOD_SUMS)
+        prepare_sums(x, w, most);
+    else
+        prepare_planes(x, w->cls, &planes);
+    for (size_t i = 0; i < c->count && most * SLACK >= x->threshold; i++) {
+        const extent *e = &x->ix->extents[c->extents[i]];
+        if (e->live == 0) continue;
+        if (how == METHOD_SUMS)
+            visit_sums(x, w, e);
+        else
+            visit_planes(x, &planes, e);
+    }
 }
 
 static void search_classes(search *x, const sterm *demand) {
@@ -679,9 +845,10 @@ static bool filter_is_narrow(const search *x, uint64_t postings) {
 /* The lists of all terms not done, those of a term beside each other, the low one first. */
 static void make_lists(search *x) {
     lexical_scratch *s = x->s;
-    s->n_lists = 0;
+    s->n_lists = s->n_left = 0;
     for (uint32_t i = 0; i < s->n_terms; i++) {
         if (s->terms[i].done) continue;
+        s->n_left++;
         const term *t = &x->ix->terms[s->terms[i].id];
         const plist *both[2] = {&t->low, term_high(x->ix, t)};
         for (int h = 0; h < 2; h++)

@@ -50,6 +50,15 @@ static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_t fir
     }
 }
 
+static void or_product(uint64_t *to, const uint64_t *const *planes, uint32_t n_planes,
+                       uint32_t n_words) {
+    for (uint32_t w = 0; w < n_words; w++) {
+        uint64_t x = planes[0][w];
+        for (uint32_t i = 1; i < n_planes; i++) x &= planes[i][w];
+        to[w] |= x;
+    }
+}
+
 static void add_bits(const uint32_t *bits, uint32_t n_words, uint16_t add, uint16_t *sums) {
     for (uint32_t w = 0; w < n_words; w++)
         for (uint32_t m = bits[w]; m; m &= m - 1) {
@@ -65,8 +74,8 @@ static uint32_t collect(const uint16_t *sums, uint32_t n, uint16_t least, uint16
     return found;
 }
 
-const postings_kernels postings_scalar = {equal_u32,   masked_equal_u32, less_i64,
-                                          count_terms, unpack, add_bits,         collect};
+const postings_kernels postings_scalar = {equal_u32, masked_equal_u32, less_i64, count_terms,
+                                          unpack,    or_product,       add_bits, collect};
 
 const postings_kernels *postings_kernels_get(void) {
 #if defined(__x86_64__)

@@ -29,6 +29,9 @@ typedef struct postings_kernels {
     void (*unpack)(const uint8_t *p, uint32_t size, uint32_t width, uint32_t first, uint32_t n,
                    uint32_t *out);
 
+    /* to |= planes[0] & planes[1] & ... for n_planes > 0 bitmaps of n_words, a multiple of 4. */
+    void (*or_product)(uint64_t *to, const uint64_t *const *planes, uint32_t n_planes,
+                       uint32_t n_words);
     /* For each bit i of `bits` (n_words of 32): sums[i] += add. */
     void (*add_bits)(const uint32_t *bits, uint32_t n_words, uint16_t add, uint16_t *sums);
     /* Writes the i < n with sums[i] >= least, ascending; returns how many. n is a multiple of 64. */

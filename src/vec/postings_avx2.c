@@ -120,6 +120,15 @@ AVX2 static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_
     }
 }
 
+AVX2 static void or_product(uint64_t *to, const uint64_t *const *planes, uint32_t n_planes,
+                            uint32_t n_words) {
+    for (uint32_t w = 0; w < n_words; w += 4) {
+        __m256i x = load(planes[0] + w);
+        for (uint32_t i = 1; i < n_planes; i++) x = _mm256_and_si256(x, load(planes[i] + w));
+        _mm256_storeu_si256((__m256i *)(void *)(to + w), _mm256_or_si256(load(to + w), x));
+    }
+}
+
 AVX2 static void add_bits(const uint32_t *bits, uint32_t n_words, uint16_t add, uint16_t *sums) {
     const __m256i lane = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096,
                                            8192, 16384, (short)0x8000);
@@ -151,8 +160,8 @@ AVX2 static uint32_t collect(const uint16_t *sums, uint32_t n, uint16_t least, u
     return found;
 }
 
-const postings_kernels postings_avx2 = {equal_u32,   masked_equal_u32, less_i64,
-                                        count_terms, unpack, add_bits,         collect};
+const postings_kernels postings_avx2 = {equal_u32, masked_equal_u32, less_i64, count_terms,
+                                        unpack,    or_product,       add_bits, collect};
 #else
 typedef int postings_avx2_is_for_x86; /* a translation unit may not be empty */
 #endif
