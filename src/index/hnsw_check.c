@@ -56,10 +56,17 @@ static err check_twins(const hnsw *h) {
     return OK;
 }
 
+static err check_counts(const hnsw *h) {
+    for (uint32_t id = 0; id < h->top; id++)
+        if (node_links(h, id)[0] > h->o.degree || node_cold_of(h, id)->back_count > BACK_MAX)
+            return BROKEN("counts of node %u", id);
+    return OK;
+}
+
+/* Counts are checked: the lists of other nodes may be read. */
 static err check_links(const hnsw *h, uint32_t id) {
     const uint32_t *links = node_links(h, id);
     const node_cold *c = node_cold_of(h, id);
-    if (links[0] > h->o.degree || c->back_count > BACK_MAX) return BROKEN("counts of node %u", id);
     for (uint32_t i = 1; i <= links[0]; i++) {
         uint32_t to = links[i];
         if (to == id || !node_live(h, to)) return BROKEN("node %u links to %u", id, to);
@@ -67,7 +74,7 @@ static err check_links(const hnsw *h, uint32_t id) {
             if (links[j] == to) return BROKEN("node %u links twice to %u", id, to);
         const node_cold *t = node_cold_of(h, to);
         bool known = false;
-        for (uint32_t j = 0; j < MIN(t->back_count, BACK_MAX); j++) known |= t->back[j] == id;
+        for (uint32_t j = 0; j < t->back_count; j++) known |= t->back[j] == id;
         if (known == hnsw_link_has(h, to, id)) return BROKEN("link %u -> %u at its end", id, to);
     }
     for (uint32_t i = 0; i < c->back_count; i++) {
@@ -144,6 +151,7 @@ err hnsw_validate(const hnsw *h) {
     }
     if (h->live == 0)
         return h->root == NONE && h->entry_count == 0 ? OK : BROKEN("a root of nothing");
+    TRY(check_counts(h));
     for (uint32_t id = 0; id < h->top; id++)
         if (node_live(h, id)) TRY(check_links(h, id));
     TRY(check_parents(h));
