@@ -1,0 +1,99 @@
+/* kith embed: lines of standard input to vectors in an fvecs file (per row: dimension as u32, then that
+ * many floats, little-endian).
+ */
+#include "ingest/ingest.h"
+#include "role/args.h"
+#include "role/command.h"
+#include "role/instance.h"
+#include "role/term.h"
+
+#include <stdio.h>
+
+enum { BATCH = 64 };
+
+static err put_rows(FILE *out, const float *v, size_t n, uint32_t dim) {
+    uint8_t head[4];
+    le32_put(head, dim);
+    for (size_t i = 0; i < n; i++)
+        if (fwrite(head, 4, 1, out) != 1 || fwrite(v + i * dim, sizeof *v, dim, out) != dim)
+            return err_set(ERR_IO, "--out: cannot be written");
+    return OK;
+}
+
+typedef struct embed_run {
+    provider *p;
+    FILE *out;
+    lines *in;
+    arena mem;
+    str texts[BATCH];
+    float *v;
+    size_t n;
+    uint64_t done;
+    progress bar;
+} embed_run;
+
+static err flush(embed_run *e) {
+    uint32_t dim = provider_dim(e->p);
+    if (e->n == 0) return OK;
+    TRY(provider_embed(e->p, e->texts, e->n, EMBED_DOCUMENT, e->v, NULL));
+    TRY(put_rows(e->out, e->v, e->n, dim));
+    e->done += e->n;
+    e->n = 0;
+    arena_reset(&e->mem);
+    progress_show(&e->bar, e->done, 0, lines_progress(e->in));
+    return OK;
+}
+
+static err run(embed_run *e) {
+    for (;;) {
+        str line;
+        bool cut;
+        err rc = lines_next(e->in, &line, &cut);
+        if (rc == ERR_NOT_FOUND) return flush(e);
+        TRY(rc);
+        char *copy = arena_dup(&e->mem, line);
+        if (!copy) return ERR_NO_MEMORY;
+        e->texts[e->n++] = (str){copy, line.len};
+        if (e->n == BATCH) TRY(flush(e));
+    }
+}
+
+int command_embed(int argc, char **argv) {
+    const char *model = NULL, *precision = NULL, *out = NULL;
+    const arg args[] = {
+        {"model", ARG_STR, &model, "DIR", "sentence-transformers folder", "KITH_MODEL"},
+        {"precision", ARG_STR, &precision, "P", "f32, bf16 or int8", "KITH_PRECISION"},
+        {"out", ARG_STR, &out, "FILE", "fvecs file to write", NULL},
+    };
+    args_spec spec = {.command = "embed",
+                      .usage = "kith embed [flags] --out V.fvecs < lines.txt",
+                      .about = "Embeds each line of standard input.",
+                      .examples = "  kith embed --out v.fvecs < lines.txt\n",
+                      .args = args,
+                      .count = COUNT_OF(args)};
+    err rc = args_parse(&spec, argc, argv);
+    if (rc == ERR_CANCELLED) return 0;
+    if (rc == OK && !out) rc = err_set(ERR_INVALID, "--out: expected a file");
+    if (rc != OK) return term_fail(rc);
+    embed_run e = {0};
+    arena_init(&e.mem, BATCH * (LINES_MAX_BYTES + 16));
+    progress_start(&e.bar, "embedding");
+    rc = instance_model(model, precision, &e.p);
+    if (rc == OK) rc = lines_open("-", &e.in);
+    if (rc == OK) {
+        e.v = mem_alloc((size_t)BATCH * provider_dim(e.p) * sizeof *e.v);
+        e.out = fopen(out, "wb");
+        if (!e.v)
+            rc = ERR_NO_MEMORY;
+        else if (!e.out)
+            rc = err_set(ERR_IO, "--out %s: cannot be written", out);
+    }
+    if (rc == OK) rc = run(&e);
+    progress_end(&e.bar);
+    if (e.out && fclose(e.out) != 0 && rc == OK) rc = err_set(ERR_IO, "--out %s: not written", out);
+    lines_close(e.in);
+    provider_close(e.p);
+    arena_deinit(&e.mem);
+    mem_free(e.v);
+    return rc == OK ? 0 : term_fail(rc);
+}

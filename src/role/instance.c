@@ -1,0 +1,232 @@
+/* Starting and stopping, in order.
+ *
+ * The server listens first, so that a load balancer sees /healthz while a long journal is folded;
+ * /readyz says "starting" and how far. Then the model, the shard and the folds; api_attach opens the
+ * doors. Stopping is the reverse: no new requests, finish what runs, stop the embed fold, close the
+ * shard (which writes a snapshot), then the model.
+ */
+#include "role/instance.h"
+
+#include "ingest/ingest.h"
+#include "obs/obs.h"
+#include "role/term.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096, URL_BYTES = 160, QUEUE_MAX = 1024, GRACE_MS = 10000, LOOPS_MAX = 2 };
+
+struct instance {
+    instance_options o;
+    char *dir;
+    char url[URL_BYTES];
+    char new_key[KEY_TOKEN_MAX];
+    keys *keys;
+    api *api;
+    pool *workers;
+    net_server *server;
+    provider *provider;
+    shard *shard;
+    searcher *searcher;
+    embedder *embedder;
+    progress progress;
+    bool announced;
+};
+
+const char *instance_url(const instance *k) {
+    return k->url;
+}
+const char *instance_new_key(const instance *k) {
+    return k->new_key;
+}
+provider *instance_provider(instance *k) {
+    return k->provider;
+}
+shard *instance_shard(instance *k) {
+    return k->shard;
+}
+
+/* ---- the model ---- */
+
+static bool has_model(const char *dir) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    return fs_exists(fs_real(), path);
+}
+
+static err default_model(char path[PATH_BYTES]) {
+    const char *cache = getenv("KITH_CACHE"), *xdg = getenv("XDG_CACHE_HOME"),
+               *home = getenv("HOME");
+    if (cache && cache[0])
+        snprintf(path, PATH_BYTES, "%s/model/all-minilm-l6-v2", cache);
+    else if (xdg && xdg[0])
+        snprintf(path, PATH_BYTES, "%s/kith/model/all-minilm-l6-v2", xdg);
+    else
+        snprintf(path, PATH_BYTES, "%s/.cache/kith/model/all-minilm-l6-v2", home ? home : "");
+    if (has_model(path)) return OK;
+    snprintf(path, PATH_BYTES, "/usr/share/kith/model/all-minilm-l6-v2");
+    if (has_model(path)) return OK;
+    return err_set(ERR_NOT_FOUND,
+                   "no model found: run tools/setup, or name a sentence-transformers folder with "
+                   "--model DIR");
+}
+
+err instance_model(const char *model, const char *precision, provider **out) {
+    char path[PATH_BYTES];
+    if (!precision) precision = "f32";
+    if (model && strncmp(model, "mock:", 5) == 0) {
+        uint64_t dim;
+        if (!str_to_u64(str_of(model + 5), &dim) || dim > UINT32_MAX)
+            return err_set(ERR_INVALID, "--model: expected mock:DIMENSIONS, got '%s'", model);
+        return provider_mock_open((uint32_t)dim, out);
+    }
+    if (!model || !model[0]) {
+        TRY(default_model(path));
+        model = path;
+    }
+    return provider_local_open(fs_real(), model, precision, out);
+}
+
+/* ---- telling ---- */
+
+static void on_notice(void *ctx, const char *text) {
+    (void)ctx;
+    log_line(LOG_WARN, "notice", "detail=\"%s\"", text);
+}
+
+static void on_progress(void *ctx, const char *what, uint64_t done, uint64_t total) {
+    instance *k = ctx;
+    api_starting(k->api, what, done, total);
+    if (!k->progress.started || k->progress.what != what) progress_start(&k->progress, what);
+    progress_show(&k->progress, done, total, -1);
+}
+
+static double embed_rate(void *ctx) {
+    instance *k = ctx;
+    embedder_stats st;
+    if (!k->embedder) return 0;
+    embedder_stats_get(k->embedder, &st);
+    return st.texts_per_s;
+}
+
+/* ---- opening ---- */
+
+static err check_dir(const instance *k) {
+    if (!k->o.must_exist) return fs_mkdir(fs_real(), k->dir);
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/journal", k->dir);
+    if (fs_exists(fs_real(), path)) return OK;
+    return err_set(ERR_NOT_FOUND,
+                   "%s: no kith data here; 'kith serve --data DIR' or 'kith import' makes it",
+                   k->dir);
+}
+
+static err open_server(instance *k) {
+    const char *host = k->o.host ? k->o.host : "127.0.0.1";
+    if (!net_host_loopback(host) && keys_live(k->keys) == 0)
+        return err_set(ERR_INVALID,
+                       "--listen %s: an address that others reach needs a key: 'kith key new'",
+                       host);
+    unsigned cores = thread_cores();
+    /* Searches of one core each, and a few more that wait for disks and embeddings. */
+    unsigned workers = k->o.workers ? k->o.workers : cores * 2 + 2;
+    TRY(pool_open("kith-worker", workers, QUEUE_MAX, &k->workers));
+    net_options n;
+    net_options_init(&n);
+    n.host = host;
+    n.port = k->o.port;
+    n.loops = MIN(cores, LOOPS_MAX);
+    n.workers = k->workers;
+    n.ctx = k->api;
+    n.handler = api_handle;
+    n.inline_handler = api_inline;
+    n.route = api_route_request;
+    TRY(net_server_open(&n, &k->server));
+    bool v6 = strchr(host, ':') != NULL;
+    snprintf(k->url, sizeof k->url, "http://%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "",
+             net_server_port(k->server));
+    return OK;
+}
+
+static err open_folds(instance *k) {
+    TRY(instance_model(k->o.model, k->o.precision, &k->provider));
+    shard_options so = {.fs = fs_real(),
+                        .dir = k->dir,
+                        .space = provider_space(k->provider),
+                        .dim = provider_dim(k->provider),
+                        .readers = thread_cores() * 2 + 2,
+                        .progress = on_progress,
+                        .progress_ctx = k,
+                        .notice = on_notice};
+    TRY(shard_open(&so, &k->shard));
+    progress_end(&k->progress);
+    TRY(searcher_open(k->shard, k->provider, &k->searcher));
+    TRY(embedder_start(k->shard, k->provider, on_notice, NULL, &k->embedder));
+    api_attach(k->api, k->shard, k->searcher, k->provider);
+    return OK;
+}
+
+static err announce(instance *k) {
+    char path[PATH_BYTES], text[URL_BYTES + 64];
+    snprintf(path, sizeof path, "%s/serve.json", k->dir);
+    int n = snprintf(text, sizeof text, "{\"pid\":%ld,\"url\":\"%s\"}\n", (long)getpid(), k->url);
+    TRY(file_write_atomic(fs_real(), path, text, (size_t)n));
+    k->announced = true;
+    return OK;
+}
+
+static err open_all(instance *k) {
+    TRY(check_dir(k));
+    TRY(keys_birth(fs_real(), k->dir, k->new_key));
+    TRY(keys_open(fs_real(), k->dir, &k->keys));
+    api_options ao = {.keys = k->keys,
+                      .keys_always = k->o.keys_always,
+                      .version = KITH_VERSION,
+                      .files = ui_files,
+                      .file_count = ui_files_count,
+                      .embed_rate = embed_rate,
+                      .log = on_notice,
+                      .ctx = k};
+    TRY(api_open(&ao, &k->api));
+    TRY(open_server(k));
+    TRY(open_folds(k));
+    return k->o.announce ? announce(k) : OK;
+}
+
+err instance_open(const instance_options *o, instance **out) {
+    *out = NULL;
+    instance *k = mem_zalloc(1, sizeof *k);
+    if (!k) return ERR_NO_MEMORY;
+    k->o = *o;
+    k->dir = mem_dup(o->dir, strlen(o->dir) + 1);
+    err rc = k->dir ? open_all(k) : ERR_NO_MEMORY;
+    if (rc != OK) {
+        char why[512]; /* closing sets details of its own */
+        snprintf(why, sizeof why, "%s", err_detail());
+        instance_close(k);
+        return err_set(rc, "%s", why);
+    }
+    *out = k;
+    return OK;
+}
+
+void instance_close(instance *k) {
+    if (!k) return;
+    if (k->announced) {
+        char path[PATH_BYTES];
+        snprintf(path, sizeof path, "%s/serve.json", k->dir);
+        err rc = fs_unlink(fs_real(), path); /* a stale one is seen as such by its readers */
+        (void)rc;
+    }
+    net_server_close(k->server, GRACE_MS);
+    pool_close(k->workers);
+    embedder_stop(k->embedder);
+    searcher_close(k->searcher);
+    shard_close(k->shard);
+    provider_close(k->provider);
+    api_close(k->api);
+    keys_close(k->keys);
+    mem_free(k->dir);
+    mem_free(k);
+}

@@ -1,0 +1,44 @@
+/* instance: one running kith in this process: directory, keys, model, shard, folds, server. `kith serve`
+ * is one that stays; the other commands make one for a moment when no server runs.
+ *
+ *     instance *k;
+ *     TRY(instance_open(&(instance_options){.dir = "data", .host = "127.0.0.1"}, &k));
+ *     ... instance_url(k) answers ...
+ *     instance_close(k);
+ */
+#ifndef KITH_ROLE_INSTANCE_H
+#define KITH_ROLE_INSTANCE_H
+
+#include "api/api.h"
+#include "provider/provider.h"
+
+#define KITH_VERSION "0.1.0"
+
+typedef struct instance instance;
+
+typedef struct instance_options {
+    const char *dir;
+    const char *model;     /* folder, "mock:DIM", or NULL: the default place */
+    const char *precision; /* NULL: "f32" */
+    const char *host;      /* NULL: "127.0.0.1" */
+    uint16_t port;         /* 0: any free one */
+    unsigned workers;      /* 0: by cores */
+    bool keys_always;
+    bool must_exist; /* a missing directory is an error, not a new one */
+    bool quiet;      /* notices only when something is wrong */
+    bool announce;   /* write DIR/serve.json, so that other commands find this server */
+} instance_options;
+
+MUST_USE err instance_open(const instance_options *o, instance **out);
+void instance_close(instance *k);
+const char *instance_url(const instance *k);
+/* The admin key when this call made the directory, else "". */
+const char *instance_new_key(const instance *k);
+provider *instance_provider(instance *k);
+shard *instance_shard(instance *k);
+
+/* "mock:384", a folder, or NULL for the default: KITH_MODEL, else the cache of tools/setup, else
+ * /usr/share/kith/model. */
+MUST_USE err instance_model(const char *model, const char *precision, provider **out);
+
+#endif
