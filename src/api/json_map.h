@@ -41,6 +41,7 @@
 
 #define JSON_MAP_DEPTH_MAX  8
 #define JSON_MAP_FIELDS_MAX 64 /* of one message */
+#define JSON_MAP_NAME_MAX   64 /* bytes of a field's name */
 
 /* json_parse, with "body" as the field of what is no JSON. */
 MUST_USE err json_map_document(str text, yyjson_doc **out);

@@ -19,7 +19,8 @@
 #include <math.h>
 
 #define EXACT_MAX 9007199254740992.0 /* 2^53: integers up to here are exact as doubles */
-#define NAME_MAX_ 64                 /* longest field name */
+
+enum { POST_EXTRA = 9, POST_THREAD = 10, POST_LSN = 11 }; /* posts.proto; numbers never change */
 
 map_kind map_kind_of(const field_desc *f) {
     switch (f->type) {
@@ -76,18 +77,17 @@ size_t map_elem_size(map_kind k) {
 
 map_use map_use_of(const msg_desc *d, const field_desc *f) {
     if (d != &kith__v1__post__descriptor) return MAP_USE;
-    if (strcmp(f->name, "extra") == 0) return MAP_HIDDEN;
-    if (strcmp(f->name, "thread") == 0 || strcmp(f->name, "lsn") == 0) return MAP_IGNORE;
-    return MAP_USE;
+    if (f->id == POST_EXTRA) return MAP_HIDDEN;
+    return f->id == POST_THREAD || f->id == POST_LSN ? MAP_IGNORE : MAP_USE;
 }
 
 const field_desc *map_field(const msg_desc *d, str name) {
-    char z[NAME_MAX_ + 1];
+    char z[JSON_MAP_NAME_MAX + 1];
     size_t n = 0;
     for (size_t i = 0; i < name.len; i++) {
         char c = name.ptr[i];
         bool upper = c >= 'A' && c <= 'Z';
-        if (!c || n + 2 > NAME_MAX_) return NULL;
+        if (!c || n + 2 > JSON_MAP_NAME_MAX) return NULL;
         if (upper) z[n++] = '_';
         z[n++] = upper ? (char)(c + 32) : c;
     }
