@@ -20,7 +20,11 @@
  * there, explanations, and which lists to leave when a document goes: a delete needs no text. The
  * snapshot is the dictionary and the sequences; lists follow from them.
  *
- * Memory a document: 12 bytes, and 4 a token (up to an eighth more for rounding); a posting about one
+ * Signatures. 64 bits for each slot, one for each of its terms by hash: a post of a dozen words leaves most of
+ * them clear, so that a search knows without touching the record that a document has not got the other words that
+ * it would need. Eight of them share a cache line, and they stay in the cache when records do not.
+ *
+ * Memory a document: 20 bytes, and 4 a token (up to an eighth more for rounding); a posting about one
  * byte; a word 32 + 24. docs/words.md has the measured figures.
  *
  * Invariants
@@ -97,6 +101,7 @@ void lexical_free(lexical *ix) {
     mem_free(ix->extents);
     mem_free(ix->pages);
     mem_free(ix->page_class);
+    mem_free(ix->signatures);
     mem_free(ix->doc_slot);
     mem_free(ix->ids);
     mem_free(ix->sorted);
@@ -152,12 +157,15 @@ static err extent_add(lexical *ix, uint32_t cls, uint32_t size) {
     TRY(mem_grow((void **)&ix->extents, &ix->extents_cap, ix->n_extents + 1, sizeof(extent), most));
     TRY(mem_grow((void **)&ix->pages, &ix->pages_cap, pages, sizeof(uint32_t), most));
     TRY(mem_grow((void **)&ix->page_class, &ix->page_class_cap, pages, 1, most));
+    TRY(mem_grow((void **)&ix->signatures, &ix->signatures_cap, pages * 64, sizeof(uint64_t),
+                 SLOT_MAX));
     TRY(mem_grow((void **)&c->extents, &c->cap, c->count + 1, sizeof(uint32_t), most));
     extent e = {.base = (uint32_t)base, .size = size};
     extent_layout(&e, cls);
     e.records = mem_zalloc((size_t)size * e.stride, sizeof(uint32_t));
     if (!e.records) return ERR_NO_MEMORY;
     uint32_t number = (uint32_t)ix->n_extents++;
+    memset(ix->signatures + base, 0, size * sizeof(uint64_t));
     ix->extents[number] = e;
     c->extents[c->count++] = number;
     for (; ix->n_pages < pages; ix->n_pages++) {
@@ -197,6 +205,8 @@ static void slot_take(lexical *ix, uint32_t slot, uint32_t doc, uint32_t n, uint
         e->used++;
     r->doc = doc;
     r->len = n;
+    for (uint32_t i = 0; i < n; i++)
+        ix->signatures[slot] |= (uint64_t)1 << signature_bit(ix->ids[i] & TOKEN_ID);
     if (e->longs) {
         memcpy(r->tokens, &long_tokens, sizeof long_tokens);
         ix->bytes_sequences += n * sizeof(uint32_t);
@@ -218,6 +228,7 @@ static void slot_give(lexical *ix, uint32_t slot) {
     memset(r, 0, e->stride * sizeof(uint32_t));
     r->doc = FREE_BIT | c->free_head;
     c->free_head = slot;
+    ix->signatures[slot] = 0;
     e->live--;
     c->live--;
 }
@@ -566,7 +577,7 @@ void lexical_stats_get(const lexical *ix, lexical_stats *out) {
     out->bytes_dictionary =
         names_bytes(ix->words) + ix->terms_cap * sizeof(term) + ix->highs_cap * sizeof(plist);
     out->bytes_documents = sizeof *ix + ix->docs_cap * sizeof(uint32_t) + ix->n_pages * 5 +
-                           ix->extents_cap * sizeof(extent);
+                           ix->signatures_cap * sizeof(uint64_t) + ix->extents_cap * sizeof(extent);
 }
 
 /* ---- validation ---- */
@@ -617,8 +628,9 @@ static err validate_slot(const lexical *ix, const extent *e, uint32_t i, uint64_
     if (r->doc & FREE_BIT) {
         for (uint32_t j = 0; j < e->stride - 2; j++)
             if (r->tokens[j]) return bad("trace in free slot", slot);
-        return n ? bad("length of free slot", slot) : OK;
+        return n || ix->signatures[slot] ? bad("length of free slot", slot) : OK;
     }
+    uint64_t signature = 0;
     if (r->doc >= ix->docs_cap || ix->doc_slot[r->doc] != slot)
         return bad("document of slot", slot);
     if (n == 0 || class_of_length(n) != e->cls) return bad("length of slot", slot);
@@ -628,8 +640,9 @@ static err validate_slot(const lexical *ix, const extent *e, uint32_t i, uint64_
         if ((t[j] & TOKEN_ID) >= terms_end(ix)) return bad("token of slot", slot);
         while (k < j && ((t[k] ^ t[j]) & TOKEN_ID)) k++;
         *distinct += k == j;
+        signature |= (uint64_t)1 << signature_bit(t[j] & TOKEN_ID);
     }
-    return OK;
+    return signature == ix->signatures[slot] ? OK : bad("signature", slot);
 }
 
 err lexical_validate(const lexical *ix) {

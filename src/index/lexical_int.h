@@ -121,6 +121,8 @@ struct lexical {
     uint32_t *pages; /* by slot / 64: its extent */
     uint8_t *page_class;
     size_t n_pages, pages_cap, page_class_cap;
+    uint64_t *signatures; /* by slot: signature_bit of each of its terms */
+    size_t signatures_cap;
     length_class classes[CLASSES];
     uint32_t *doc_slot; /* by document */
     size_t docs_cap;
@@ -163,6 +165,10 @@ static inline const uint32_t *record_tokens(const extent *e, const record *r) {
     const uint32_t *p;
     memcpy(&p, r->tokens, sizeof p);
     return p;
+}
+/* A document's signature says quickly, and surely, that a word is not in it. */
+static inline uint32_t signature_bit(uint32_t id) {
+    return (id * 0x9e3779b1u) >> 26;
 }
 static inline const plist *term_high(const lexical *ix, const term *t) {
     return t->high ? &ix->highs[t->high - 1] : NULL;

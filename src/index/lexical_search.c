@@ -33,12 +33,13 @@
 
 enum {
     LISTS_MAX = 2 * LEXICAL_TERMS_MAX,
-    WALK_MAX = 400, /* postings of rare terms walked before classes */
-    CONSIDER_COST =
-        14, /* ns a candidate, measured; against about 0.3 a slot and list, 1 a posting */
+    WALK_MAX = 3000,      /* postings of rare terms walked before classes */
+    WALK_COST = 4,        /* ns a posting walked */
     FILTER_DIRECT = 64,   /* this few documents passing are always considered one by one */
     SUM_MAX = 60000,      /* of the u16 sums, before rounding up */
     AHEAD = 8,            /* candidates whose records are fetched ahead */
+    WAITING = 16,         /* candidates that wait for their records */
+    SIG_TERMS = 6,        /* terms looked for in signatures */
     WAYS = 4,             /* blocks of a list kept decoded */
     BUF = BLOCK_MAX + 16, /* slots of one decoded block, with room for its decoder */
     CACHE_LISTS = 96,     /* lists that have WAYS buffers; with more lists each has one */
@@ -79,6 +80,16 @@ typedef struct phrase {
     uint32_t from, n; /* in scratch.phrase_ids */
 } phrase;
 
+/* The most that a document can score, by which of up to six other terms its signature has. */
+typedef struct bounds {
+    float by_set[1 << SIG_TERMS];
+} bounds;
+
+typedef struct waiting {
+    uint32_t slot;
+    float most;
+} waiting;
+
 struct lexical_scratch {
     sterm terms[LEXICAL_TERMS_MAX];
     uint32_t ids[LEXICAL_TERMS_MAX]; /* terms[i].id */
@@ -92,16 +103,18 @@ struct lexical_scratch {
     uint32_t phrase_ids[2 * LEXICAL_PHRASES_MAX * LEXICAL_PHRASE_MAX];
     uint32_t n_phrase_ids;
     vlist lists[LISTS_MAX];
-    uint32_t n_lists, n_left;                 /* lists, and the terms they belong to */
-    uint32_t list_order[LISTS_MAX];           /* by rising bound in the class at hand */
-    float class_ub[CLASSES];                  /* of the list being walked; < 0: not known yet */
+    uint32_t n_lists, n_left;       /* lists, and the terms they belong to */
+    uint32_t list_order[LISTS_MAX]; /* by rising bound in the class at hand */
+    bounds by_class[CLASSES];       /* of the terms beside the list being walked */
+    bool known[CLASSES];            /* by_class was made */
+    waiting ring[WAITING];
+    uint32_t ring_at, ring_n;
     uint64_t planes[PLANES_MAX][PLANE_WORDS]; /* slots that have the term */
     uint64_t high[PLANE_WORDS];               /* slots that have any of the terms more than once */
     uint64_t enough[PLANE_WORDS], enough_high[PLANE_WORDS], candidates[PLANE_WORDS];
     uint16_t sums[EXTENT_MAX];
     uint16_t found[EXTENT_MAX];
     uint32_t slots[BUF];
-    uint32_t pass[BUF];
     uint32_t cache[LISTS_MAX * BUF];
 };
 
@@ -229,6 +242,7 @@ static err prepare(search *x) {
     const lexical_query *q = x->q;
     lexical_scratch *s = x->s;
     s->n_terms = s->n_nots = s->n_phrases = s->n_not_phrases = s->n_phrase_ids = 0;
+    s->ring_at = s->ring_n = 0;
     TRY(check_query(q));
     uint32_t input = 0;
     bool all = q->mode == LEXICAL_ALL;
@@ -359,9 +373,26 @@ static void consider_slot(search *x, uint32_t slot) {
     consider(x, e, extent_record(e, slot - e->base));
 }
 
-static void fetch_slot(const search *x, uint32_t slot) {
+/* Considers the candidate that waited longest. */
+static void consider_oldest(search *x) {
+    lexical_scratch *s = x->s;
+    waiting w = s->ring[s->ring_at];
+    s->ring_at = (s->ring_at + 1) % WAITING;
+    s->ring_n--;
+    if (w.most >= x->threshold) consider_slot(x, w.slot);
+}
+
+/* Lets a candidate wait while its record is fetched. */
+static void push(search *x, uint32_t slot, float most) {
+    lexical_scratch *s = x->s;
     const extent *e = extent_of(x->ix, slot);
     __builtin_prefetch(extent_record(e, slot - e->base));
+    if (s->ring_n == WAITING) consider_oldest(x);
+    s->ring[(s->ring_at + s->ring_n++) % WAITING] = (waiting){slot, most};
+}
+
+static void drain(search *x) {
+    while (x->s->ring_n) consider_oldest(x);
 }
 
 static void consider_filter(search *x) {
@@ -383,59 +414,114 @@ static float bound(const search *x, const sterm *t, bool high, uint32_t cls) {
     return part(x, t, tf, class_length_min(cls));
 }
 
-/* The most that the terms not done, but for `except`, can add to a document of the class. */
-static float bound_others(const search *x, const sterm *except, uint32_t cls) {
+/* What is asked of signatures while one list is walked. */
+typedef struct walk {
+    const sterm *t;
+    bool high;
+    uint32_t n; /* terms looked for: those worth most */
+    uint32_t terms[SIG_TERMS];
+    uint32_t bits[SIG_TERMS];
+    uint64_t demanded; /* bits that must all be there */
+} walk;
+
+static void walk_init(const search *x, walk *w, const sterm *t, bool high) {
     const lexical_scratch *s = x->s;
-    float sum = 0, most = 0;
-    uint32_t n = 0, room = class_length_max(cls) - 1; /* words beside the one of `except` */
+    *w = (walk){.t = t, .high = high};
     for (uint32_t i = 0; i < s->n_terms; i++) {
-        const sterm *t = &s->terms[i];
-        if (t == except || t->done) continue;
-        float b = bound(x, t, t->max_tf > 1, cls);
-        sum += b;
-        most = MAX(most, b);
-        n++;
+        const sterm *o = &s->terms[i];
+        if (o->demanded) w->demanded |= (uint64_t)1 << signature_bit(o->id);
+        if (o == t || o->done) continue;
+        uint32_t j = w->n < SIG_TERMS ? w->n++ : SIG_TERMS;
+        for (; j > 0 && s->terms[w->terms[j - 1]].w < o->w; j--)
+            if (j < SIG_TERMS) w->terms[j] = w->terms[j - 1];
+        if (j < SIG_TERMS) w->terms[j] = i;
     }
-    return n <= room ? sum : MIN(sum, most * (float)room);
+    for (uint32_t j = 0; j < w->n; j++) w->bits[j] = signature_bit(s->terms[w->terms[j]].id);
+}
+
+static bool walk_asks(const walk *w, uint32_t term_index) {
+    for (uint32_t j = 0; j < w->n; j++)
+        if (w->terms[j] == term_index) return true;
+    return false;
+}
+
+/* by_set[m]: what the terms of set m, and all that are not asked for, can add in a class. */
+static void bounds_make(const search *x, const walk *w, uint32_t cls, bounds *out) {
+    const lexical_scratch *s = x->s;
+    float rest = 0, worth[SIG_TERMS];
+    if (s->n_terms > SIG_TERMS)
+        for (uint32_t i = 0; i < s->n_terms; i++) {
+            const sterm *o = &s->terms[i];
+            if (o != w->t && !o->done && !walk_asks(w, i)) rest += bound(x, o, o->max_tf > 1, cls);
+        }
+    for (uint32_t j = 0; j < w->n; j++) {
+        const sterm *o = &s->terms[w->terms[j]];
+        worth[j] = bound(x, o, o->max_tf > 1, cls);
+    }
+    out->by_set[0] = rest;
+    for (uint32_t m = 1; m < 1u << w->n; m++)
+        out->by_set[m] = out->by_set[m & (m - 1)] + worth[__builtin_ctz(m)];
+}
+
+/* What a posting of the walked list is worth, by tf as far as the list says. */
+static float worth_of(const search *x, const walk *w, uint32_t cls, uint32_t nibble) {
+    uint32_t tf = nibble < NIBBLE_MAX ? nibble : MIN(w->t->max_tf, class_length_max(cls));
+    return part(x, w->t, tf, class_length_min(cls));
+}
+
+/* Lets those slots wait that can reach the threshold by what class, tf and signature say. All n are of
+ * one class. `nibbles` of the block, where `first` is the index of slots[0]; NULL in a low list. */
+static void walk_run(search *x, const walk *w, uint32_t cls, const bounds *b, const uint32_t *slots,
+                     uint32_t n, const uint8_t *nibbles, uint32_t first) {
+    const uint64_t *signatures = x->ix->signatures;
+    float worth = nibbles ? 0 : worth_of(x, w, cls, 1);
+    uint32_t last_tf = 0;
+    if (class_length_max(cls) < x->demands) return;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t sig = signatures[slots[i]];
+        uint32_t set = 0;
+        for (uint32_t j = 0; j < w->n; j++) set |= (uint32_t)(sig >> w->bits[j] & 1) << j;
+        if (nibbles && nibble_at(nibbles, first + i) != last_tf) {
+            last_tf = nibble_at(nibbles, first + i);
+            worth = worth_of(x, w, cls, last_tf);
+        }
+        float most = (worth + b->by_set[set]) * SLACK;
+        if (most >= x->threshold && (sig & w->demanded) == w->demanded) push(x, slots[i], most);
+    }
 }
 
 /* ---- walking rare terms ---- */
 
-/* Considers those of n slots whose class lets them reach the threshold. */
-static void walk_slots(search *x, const sterm *t, bool high, const uint32_t *slots, uint32_t n) {
+/* The slots of one block, cut into runs of one class. */
+static void walk_block(search *x, const walk *w, const block *b) {
     lexical_scratch *s = x->s;
-    uint32_t passed = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t c = x->ix->page_class[slots[i] >> 6];
-        if (s->class_ub[c] < 0) {
-            bool room = class_length_max(c) >= x->demands;
-            s->class_ub[c] = room ? (bound(x, t, high, c) + bound_others(x, t, c)) * SLACK : 0;
-        }
-        if (s->class_ub[c] < x->threshold || s->class_ub[c] <= 0) continue;
-        s->pass[passed++] = slots[i];
-        if (passed <= AHEAD) fetch_slot(x, slots[i]);
-    }
-    for (uint32_t i = 0; i < passed; i++) {
-        if (i + AHEAD < passed) fetch_slot(x, s->pass[i + AHEAD]);
-        if (s->class_ub[x->ix->page_class[s->pass[i] >> 6]] >= x->threshold)
-            consider_slot(x, s->pass[i]);
-    }
-}
-
-static void walk_list(search *x, const sterm *t, const plist *l, bool high) {
-    lexical_scratch *s = x->s;
-    for (uint32_t c = 0; c < CLASSES; c++) s->class_ub[c] = -1;
-    for (uint32_t b = 0; l && b < l->n_blocks; b++) {
-        uint32_t n = block_slots(x->ix->kernels, &list_blocks(l)[b], s->slots);
-        walk_slots(x, t, high, s->slots, n);
+    const lexical *ix = x->ix;
+    uint32_t n = block_slots(ix->kernels, b, s->slots);
+    const uint8_t *nibbles = w->high ? block_nibbles(b) : NULL;
+    for (uint32_t i = 0; i < n;) {
+        uint32_t cls = ix->page_class[s->slots[i] >> 6], from = i;
+        while (i < n && ix->page_class[s->slots[i] >> 6] == cls) i++;
+        if (!s->known[cls]) bounds_make(x, w, cls, &s->by_class[cls]);
+        s->known[cls] = true;
+        const bounds *in = &s->by_class[cls];
+        float most = bound(x, w->t, w->high, cls) + in->by_set[(1u << w->n) - 1];
+        if (most * SLACK < x->threshold) continue;
+        walk_run(x, w, cls, in, s->slots + from, i - from, nibbles, from);
     }
 }
 
 /* The high list first: it fills the heap with better hits. */
 static void walk_term(search *x, sterm *t) {
     const term *at = &x->ix->terms[t->id];
-    walk_list(x, t, term_high(x->ix, at), true);
-    walk_list(x, t, &at->low, false);
+    const plist *lists[2] = {term_high(x->ix, at), &at->low};
+    memset(x->s->known, 0, sizeof x->s->known);
+    for (int i = 0; i < 2; i++) {
+        walk w;
+        walk_init(x, &w, t, i == 0);
+        for (uint32_t b = 0; lists[i] && b < lists[i]->n_blocks; b++)
+            walk_block(x, &w, &list_blocks(lists[i])[b]);
+    }
+    drain(x);
     t->seen = SEEN_LOW | SEEN_HIGH;
     t->done = true;
 }
@@ -478,18 +564,22 @@ static void cut_slots(const uint32_t *slots, uint32_t lo, uint32_t hi, uint32_t 
     if (*to > *from && slots[*to - 1] >= hi) *to = lower_bound(slots, *to, hi);
 }
 
-static void visit_postings(search *x, vlist *v, const extent *e) {
+/* Walks the part of the list that lies in the extent. */
+static void visit_postings(search *x, const walk *w, const bounds *in, vlist *v, const extent *e) {
     const block *b = list_blocks(v->list);
     uint32_t end = e->base + e->used;
+    float others = in->by_set[(1u << w->n) - 1];
     for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
          i++) {
+        if (v->high) { /* not even the largest tf of the block is enough */
+            float most = worth_of(x, w, e->cls, b[i].max_tf) + others;
+            if (most * SLACK < x->threshold) continue;
+        }
         const uint32_t *slots = cached_block(x, v, i);
         uint32_t from = 0, to = b[i].count;
         cut_slots(slots, e->base, end, &from, &to);
-        for (uint32_t k = from; k < to; k++) {
-            if (k + AHEAD < to) __builtin_prefetch(extent_record(e, slots[k + AHEAD] - e->base));
-            consider(x, e, extent_record(e, slots[k] - e->base));
-        }
+        walk_run(x, w, e->cls, in, slots + from, to - from, v->high ? block_nibbles(&b[i]) : NULL,
+                 from);
     }
 }
 
@@ -577,6 +667,22 @@ static void or_slots(search *x, vlist *v, const extent *e, uint32_t i, uint64_t 
     for (uint32_t k = from; k < to; k++) bits_set(plane, slots[k] - e->base);
 }
 
+/* The slots of a high list with at least tf `need`. */
+static void or_high(search *x, vlist *v, const extent *e, uint32_t need, uint64_t *plane) {
+    const block *b = list_blocks(v->list);
+    uint32_t end = e->base + e->used;
+    for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
+         i++) {
+        if (b[i].max_tf < need) continue;
+        const uint32_t *slots = cached_block(x, v, i);
+        const uint8_t *nibbles = block_nibbles(&b[i]);
+        uint32_t from = 0, to = b[i].count;
+        cut_slots(slots, e->base, end, &from, &to);
+        for (uint32_t k = from; k < to; k++)
+            if (nibble_at(nibbles, k) >= need) bits_set(plane, slots[k] - e->base);
+    }
+}
+
 static void or_list(search *x, vlist *v, const extent *e, uint64_t *plane) {
     const block *b = list_blocks(v->list);
     uint32_t end = e->base + e->used;
@@ -641,6 +747,7 @@ typedef struct plane_terms {
     uint32_t n;
     uint32_t terms[PLANES_MAX];             /* in scratch.terms */
     float low[PLANES_MAX], any[PLANES_MAX]; /* worth of one, and of more */
+    uint32_t need[PLANES_MAX]; /* a tf below this adds too little, whatever else is there */
 } plane_terms;
 
 static void visit_planes(search *x, const plane_terms *t, const extent *e) {
@@ -656,7 +763,7 @@ static void visit_planes(search *x, const plane_terms *t, const extent *e) {
         memset(s->planes[i], 0, words * 8);
         for (; at < s->n_lists && s->lists[at].term == t->terms[i]; at++) {
             or_list(x, &s->lists[at], e, s->planes[i]);
-            if (s->lists[at].high) or_list(x, &s->lists[at], e, s->high);
+            if (s->lists[at].high) or_high(x, &s->lists[at], e, t->need[i], s->high);
         }
         if (s->terms[t->terms[i]].demanded) demanded[n_demanded++] = s->planes[i];
     }
@@ -667,6 +774,19 @@ static void visit_planes(search *x, const plane_terms *t, const extent *e) {
     demanded[n_demanded++] = s->enough;
     x->ix->kernels->or_product(s->candidates, demanded, n_demanded, words);
     consider_bits(x, e, s->candidates, words);
+}
+
+/* The least tf of term i with which, and with all other terms, the threshold can be reached. */
+static uint32_t needed_tf(const search *x, const plane_terms *t, uint32_t i, uint32_t cls) {
+    const sterm *a = &x->s->terms[t->terms[i]];
+    float others = 0;
+    for (uint32_t j = 0; j < t->n; j++)
+        if (j != i) others += t->any[j];
+    uint32_t tf = 2;
+    while (tf < NIBBLE_MAX &&
+           (part(x, a, tf, class_length_min(cls)) + others) * SLACK < x->threshold)
+        tf++;
+    return tf;
 }
 
 static void prepare_planes(const search *x, uint32_t cls, plane_terms *t) {
@@ -680,6 +800,7 @@ static void prepare_planes(const search *x, uint32_t cls, plane_terms *t) {
         t->any[t->n] = bound(x, a, a->max_tf > 1, cls);
         t->n++;
     }
+    for (uint32_t i = 0; i < t->n; i++) t->need[i] = needed_tf(x, t, i, cls);
 }
 
 /* ---- classes ---- */
@@ -747,7 +868,7 @@ static method choose(const search *x, const window *w) {
     bool planes = s->n_left <= PLANES_MAX;
     double by_slot = (planes ? 0.02 : 0.3) * s->n_lists * c->live;
     double other = by_slot + 0.7 * all * part_of + 60.0 * s->n_lists * (double)c->count;
-    if (essential * part_of * CONSIDER_COST < other) return METHOD_WALK;
+    if (essential * part_of * WALK_COST < other) return METHOD_WALK;
     return planes ? METHOD_PLANES : METHOD_SUMS;
 }
 
@@ -774,10 +895,15 @@ static void walk_class(search *x, const window *w) {
     const length_class *c = &x->ix->classes[w->cls];
     for (uint32_t j = w->essential; j < s->n_lists; j++) {
         vlist *v = &s->lists[s->list_order[j]];
+        walk k;
+        bounds in;
+        walk_init(x, &k, &s->terms[v->term], v->high);
+        bounds_make(x, &k, w->cls, &in);
         for (size_t i = 0; i < c->count; i++) {
             const extent *e = &x->ix->extents[c->extents[i]];
-            if (e->live) visit_postings(x, v, e);
+            if (e->live) visit_postings(x, &k, &in, v, e);
         }
+        drain(x);
         s->terms[v->term].seen |= v->high ? SEEN_HIGH : SEEN_LOW;
     }
     for (uint32_t i = 0; i < s->n_lists; i++) s->terms[s->lists[i].term].seen = 0;
