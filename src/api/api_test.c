@@ -550,7 +550,8 @@ static void openai_base64_is_the_same_vector(void **state) {
     yyjson_doc *f = call(b, "POST", "/v1/embeddings", "", "{\"input\":\"a\"}", 200);
     yyjson_doc *s = call(b, "POST", "/v1/embeddings", "",
                          "{\"input\":\"a\",\"encoding_format\":\"base64\"}", 200);
-    Kith__V1__PutPostRequest r = KITH__V1__PUT_POST_REQUEST__INIT;
+    Kith__V1__PutPostRequest r;
+    kith__v1__put_post_request__init(&r);
     arena a;
     arena_init(&a, MIB);
     yyjson_val *text = yyjson_doc_ptr_get(s, "/data/0/embedding");
@@ -591,7 +592,8 @@ static void invoke(void **state) {
     assert_int_equal(api_invoke(b->a, API_OP_PUT_POST, r, &a, (void **)&out, &lsn), OK);
     assert_string_equal(out->outcome, "created");
     assert_int_equal(lsn, 1);
-    Kith__V1__GetPostRequest g = KITH__V1__GET_POST_REQUEST__INIT;
+    Kith__V1__GetPostRequest g;
+    kith__v1__get_post_request__init(&g);
     void *got;
     assert_int_equal(api_invoke(b->a, API_OP_GET_POST, &g, &a, &got, NULL), ERR_INVALID);
     assert_string_equal(err_field(), "id");

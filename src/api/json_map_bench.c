@@ -84,7 +84,8 @@ static void read_post(void *arg) {
 
 static void read_query(void *arg) {
     input *in = arg;
-    Kith__V1__SearchRequest r = KITH__V1__SEARCH_REQUEST__INIT;
+    Kith__V1__SearchRequest r;
+    kith__v1__search_request__init(&r);
     arena_reset(&in->mem);
     KITH_ASSERT(json_map_query(&in->mem, &r, in->text, NULL) == OK);
 }

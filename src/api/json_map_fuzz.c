@@ -38,7 +38,8 @@ static void round_trip(arena *a, const ProtobufCMessageDescriptor *d, str text) 
 }
 
 static void query(arena *a, str text) {
-    Kith__V1__SearchRequest r = KITH__V1__SEARCH_REQUEST__INIT;
+    Kith__V1__SearchRequest r;
+    kith__v1__search_request__init(&r);
     static const char *const skip[2] = {"viewer", NULL};
     if (json_map_query(a, &r, text, skip) != OK) return;
     strbuf b;

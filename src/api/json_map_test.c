@@ -208,7 +208,8 @@ static void keeps_what_a_post_has_more(void **state) {
     /* output only: not read, whatever they hold */
     assert_round(d, "{\"id\":\"1\",\"thread\":{},\"lsn\":\"x\"}", "{\"id\":\"1\"}");
     assert_round(d, "{\"id\":\"1\",\"q\\\"\\u0007\":\"\\u0000\"}", NULL);
-    Kith__V1__Post p = KITH__V1__POST__INIT;
+    Kith__V1__Post p;
+    kith__v1__post__init(&p);
     char broken[] = "no object";
     p.extra = broken;
     assert_writes(&p, "{}");
@@ -248,9 +249,11 @@ static void refuses_depth(void **state) {
 
 static void writes_defaults_and_limits(void **state) {
     (void)state;
-    Kith__V1__SearchResponse r = KITH__V1__SEARCH_RESPONSE__INIT;
+    Kith__V1__SearchResponse r;
+    kith__v1__search_response__init(&r);
     assert_writes(&r, "{\"hits\":[],\"lsn\":0,\"matching\":0,\"degraded\":[],\"took_ms\":0}");
-    Kith__V1__StatusResponse s = KITH__V1__STATUS_RESPONSE__INIT;
+    Kith__V1__StatusResponse s;
+    kith__v1__status_response__init(&s);
     s.lsn = (uint64_t)1 << 53;
     s.rss_bytes = ((uint64_t)1 << 53) + 1;
     s.posts = -((int64_t)1 << 53) - 1;
@@ -302,7 +305,8 @@ static void writes_times(void **state) {
 
 static void reads_queries(void **state) {
     (void)state;
-    Kith__V1__SearchRequest r = KITH__V1__SEARCH_REQUEST__INIT;
+    Kith__V1__SearchRequest r;
+    kith__v1__search_request__init(&r);
     str q = STR("q=a+b%26c&limit=3&filter.author=x&author=y&filter.author=z&author=u&author=v&tag=t"
                 "&after=2024-05-06&explain&not_me=1&context=false&recency=0.3&minLsn=7&cursor="
                 "&meaning_weight=0.5");
@@ -347,7 +351,8 @@ static void refuses_bad_queries(void **state) {
     (void)state;
     const char *const skip[2] = {NULL, "viewer"};
     for (size_t i = 0; i < COUNT_OF(bad_queries); i++) {
-        Kith__V1__SearchRequest r = KITH__V1__SEARCH_REQUEST__INIT;
+        Kith__V1__SearchRequest r;
+        kith__v1__search_request__init(&r);
         err rc = json_map_query(&mem, &r, str_of(bad_queries[i].query), skip);
         if (rc != ERR_INVALID) fail_msg("taken: %s", bad_queries[i].query);
         if (strcmp(err_field(), bad_queries[i].field) != 0)

@@ -140,18 +140,15 @@ static void bad_names_and_scopes(void **state) {
 
 static void damaged_files_are_refused(void **state) {
     place *p = *state;
-    static const char *const bad[] = {
-        "",
-        "{",
-        "[]",
-        "{\"keys\":{}}",
-        "{\"keys\":[3]}",
-        "{\"keys\":[{}]}",
+    static const char bad_scope[] =
         "{\"keys\":[{\"id\":\"aaaaaaaaaaaa\",\"name\":\"\",\"scopes\":[\"root\"],\"hash\":"
         "\"0000000000000000000000000000000000000000000000000000000000000000\","
-        "\"created_at\":\"2024-01-01\",\"revoked\":false}]}",
+        "\"created_at\":\"2024-01-01\",\"revoked\":false}]}";
+    static const char bad_hash[] =
         "{\"keys\":[{\"id\":\"aaaaaaaaaaaa\",\"name\":\"\",\"scopes\":[],\"hash\":\"00\","
-        "\"created_at\":\"2024-01-01\",\"revoked\":false}]}"};
+        "\"created_at\":\"2024-01-01\",\"revoked\":false}]}";
+    static const char *const bad[] = {
+        "", "{", "[]", "{\"keys\":{}}", "{\"keys\":[3]}", "{\"keys\":[{}]}", bad_scope, bad_hash};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         assert_int_equal(file_write_atomic(fs_real(), p->file, bad[i], strlen(bad[i])), OK);
         keys *k = NULL;
