@@ -33,8 +33,7 @@ static int send(const remote_flags *f, bool may_create, const http_ask *ask,
 }
 
 static void say_put(yyjson_val *root) {
-    term_out("%s %s (LSN %llu)\n", yyjson_get_str(yyjson_obj_get(root, "outcome")),
-             yyjson_get_str(yyjson_obj_get(root, "id")),
+    term_out("%s %s (LSN %llu)\n", remote_text(root, "outcome"), remote_text(root, "id"),
              (unsigned long long)yyjson_get_uint(yyjson_obj_get(root, "lsn")));
 }
 
@@ -85,7 +84,7 @@ int command_post(int argc, char **argv) {
 }
 
 static void say_deleted(yyjson_val *root) {
-    term_out("deleted %s\n", yyjson_get_str(yyjson_obj_get(root, "id")));
+    term_out("deleted %s\n", remote_text(root, "id"));
 }
 
 int command_delete(int argc, char **argv) {
@@ -121,11 +120,10 @@ static double num(yyjson_val *o, const char *key) {
 static void say_status(yyjson_val *root) {
     size_t i, n;
     yyjson_val *v;
-    term_out("kith %s, up %.0f s, %s\n", yyjson_get_str(yyjson_obj_get(root, "version")),
-             num(root, "uptime_seconds"), yyjson_get_str(yyjson_obj_get(root, "state")));
+    term_out("kith %s, up %.0f s, %s\n", remote_text(root, "version"), num(root, "uptime_seconds"),
+             remote_text(root, "state"));
     term_out("  posts      %.0f in %.0f threads; %.0f with a vector of %s\n", num(root, "posts"),
-             num(root, "threads"), num(root, "vectors"),
-             yyjson_get_str(yyjson_obj_get(root, "space")));
+             num(root, "threads"), num(root, "vectors"), remote_text(root, "space"));
     if (num(root, "embed_pending") > 0)
         term_out("  embedding  %.0f to go, %.0f/s, %.0f s left\n", num(root, "embed_pending"),
                  num(root, "embed_posts_per_second"), num(root, "embed_eta_seconds"));
@@ -133,14 +131,12 @@ static void say_status(yyjson_val *root) {
         term_out("  failed     %.0f texts\n", num(root, "embed_failed"));
     term_out("  searches   %.0f, p50 %.2f ms, p99 %.2f ms\n", num(root, "searches"),
              num(root, "search_p50_ms"), num(root, "search_p99_ms"));
-    yyjson_arr_foreach(yyjson_obj_get(root, "folds"), i, n, v)
-        term_out("  fold       %-8s at LSN %.0f, behind %.0f records, %.1f s\n",
-                 yyjson_get_str(yyjson_obj_get(v, "name")), num(v, "lsn"), num(v, "lag_records"),
-                 num(v, "lag_seconds"));
+    yyjson_arr_foreach(yyjson_obj_get(root, "folds"), i, n, v) term_out(
+        "  fold       %-8s at LSN %.0f, behind %.0f records, %.1f s\n", remote_text(v, "name"),
+        num(v, "lsn"), num(v, "lag_records"), num(v, "lag_seconds"));
     yyjson_arr_foreach(yyjson_obj_get(root, "bytes"), i, n, v)
-        term_out("  bytes      %-8s %8.1f MB in memory, %8.1f MB on disk\n",
-                 yyjson_get_str(yyjson_obj_get(v, "part")), num(v, "memory_bytes") / 1e6,
-                 num(v, "disk_bytes") / 1e6);
+        term_out("  bytes      %-8s %8.1f MB in memory, %8.1f MB on disk\n", remote_text(v, "part"),
+                 num(v, "memory_bytes") / 1e6, num(v, "disk_bytes") / 1e6);
     term_out("  resident   %.1f MB\n", num(root, "rss_bytes") / 1e6);
 }
 

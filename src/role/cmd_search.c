@@ -9,11 +9,6 @@
 
 enum { TARGET_MAX = 16384, LINE_MAX_BYTES = 65536 };
 
-static const char *text_of(yyjson_val *obj, const char *key) {
-    const char *z = yyjson_get_str(yyjson_obj_get(obj, key));
-    return z ? z : "";
-}
-
 /* The snippet on one line, matches bold on a terminal. Ranges rise and do not overlap. */
 static void print_snippet(yyjson_val *hit) {
     str s = json_str(yyjson_obj_get(hit, "snippet"));
@@ -48,11 +43,11 @@ static void print_part(const char *name, yyjson_val *part) {
 
 static void print_hit(yyjson_val *hit, size_t number) {
     yyjson_val *post = yyjson_obj_get(hit, "post"), *e = yyjson_obj_get(hit, "explain");
-    const char *channel = text_of(post, "channel"), *parent = text_of(post, "reply_to");
+    const char *channel = remote_text(post, "channel"), *parent = remote_text(post, "reply_to");
     term_out("%2zu. %.3f  %s  %.10s%s%s%s  [%s]\n", number,
-             yyjson_get_num(yyjson_obj_get(hit, "score")), text_of(post, "author"),
-             text_of(post, "created_at"), channel[0] ? "  #" : "", channel,
-             parent[0] ? "  reply" : "", text_of(post, "id"));
+             yyjson_get_num(yyjson_obj_get(hit, "score")), remote_text(post, "author"),
+             remote_text(post, "created_at"), channel[0] ? "  #" : "", channel,
+             parent[0] ? "  reply" : "", remote_text(post, "id"));
     print_snippet(hit);
     print_part("words", yyjson_obj_get(e, "words"));
     print_part("meaning", yyjson_obj_get(e, "meaning"));
@@ -64,9 +59,9 @@ static void print_answer(yyjson_val *root) {
     yyjson_val *hit, *d;
     yyjson_arr_foreach(yyjson_obj_get(root, "hits"), i, n, hit) print_hit(hit, i + 1);
     if (n == 0) term_out("nothing found\n");
-    yyjson_arr_foreach(yyjson_obj_get(root, "degraded"), i, n, d)
-        term_note("degraded: %s was not available", yyjson_get_str(d));
-    const char *next = text_of(root, "next_cursor");
+    yyjson_arr_foreach(yyjson_obj_get(root, "degraded"), i, n, d) term_note(
+        "degraded: %s was not available", yyjson_get_str(d) ? yyjson_get_str(d) : "something");
+    const char *next = remote_text(root, "next_cursor");
     if (next[0] && !term_is_out()) return;
     if (next[0]) term_out("more: --cursor %s\n", next);
 }

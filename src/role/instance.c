@@ -51,8 +51,8 @@ shard *instance_shard(instance *k) {
 
 static bool has_model(const char *dir) {
     char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/model.safetensors", dir);
-    return fs_exists(fs_real(), path);
+    int n = snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    return n < (int)sizeof path && fs_exists(fs_real(), path);
 }
 
 static err default_model(char path[PATH_BYTES]) {

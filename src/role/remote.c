@@ -80,3 +80,8 @@ err remote_json(remote *r, const http_ask *ask, http_reply *reply, yyjson_doc **
     TRY(remote_call(r, ask, reply));
     return json_parse(reply->body, out);
 }
+
+const char *remote_text(yyjson_val *obj, const char *key) {
+    const char *z = yyjson_get_str(yyjson_obj_get(obj, key));
+    return z ? z : "";
+}

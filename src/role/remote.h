@@ -37,4 +37,7 @@ MUST_USE err remote_call(remote *r, const http_ask *ask, http_reply *out);
 /* The same, and parses the answer; yyjson_doc_free it. */
 MUST_USE err remote_json(remote *r, const http_ask *ask, http_reply *reply, yyjson_doc **out);
 
+/* A text member of an object; "" when it is absent or no text. */
+const char *remote_text(yyjson_val *obj, const char *key);
+
 #endif
