@@ -280,7 +280,8 @@ static void torn_tails(void **state) {
             if (mode == 2 && at < to) torn[at] ^= 0x41;                      /* one byte */
             assert_ok(fs_sim_copy(before, &copy));
             assert_ok(fs_sim_put(copy, seg, torn, n));
-            assert_ok(journal_verify(copy, "j", NULL, NULL, NULL));
+            found f = {0};
+            assert_ok(journal_verify(copy, "j", count_problem, &f, NULL));
             assert_ok(journal_open(copy, "j", &o, &j));
             const journal_recovery *rec = journal_recovered(j);
             uint64_t head = journal_head_lsn(j);
@@ -288,6 +289,7 @@ static void torn_tails(void **state) {
             assert_true(head == 10 || (head == 13 && memcmp(torn, p, n) == 0));
             assert_true(head == 13 || at == from || rec->cut_bytes > 0 || mode == 1);
             if (rec->cut_bytes) assert_int_equal(rec->cut_lsn, 11);
+            assert_int_equal(rec->cut_bytes > 0, f.notes > 0); /* verify announces the cut */
             assert_ok(test_append(j, head + 1, 2, &last));
             assert_int_equal(last, head + 2);
             journal_close(j);

@@ -112,6 +112,9 @@ MUST_USE err scanner_next(scanner *s, frame *out);
 MUST_USE err scanner_skip_to(scanner *s, uint64_t lsn);
 /* The first good frame numbered `lsn` or more at or behind `from`; ERR_NOT_FOUND when there is none. */
 MUST_USE err scanner_find(scanner *s, uint64_t from, uint64_t lsn, frame *out, uint64_t *offset);
+/* A good frame of a write group that began behind the next record, anywhere in the rest: the proof that
+ * the next record was durable once. ERR_NOT_FOUND: there is none. */
+MUST_USE err scanner_find_later_group(scanner *s, frame *out);
 /* The offset behind the last byte that is not zero in [from, limit); `from` when all are. */
 MUST_USE err scanner_last_used(scanner *s, uint64_t from, uint64_t *out);
 

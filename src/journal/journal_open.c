@@ -174,18 +174,13 @@ static err judge_tail(const recovery *r, last_scan *l, err why) {
         return err_set(ERR_CORRUPT, "record %llu of the journal was acknowledged and is lost: %s",
                        (unsigned long long)l->good.lsn + 1, detail);
     frame f;
-    uint64_t offset, from = l->s.offset;
-    for (;;) {
-        err rc = scanner_find(&l->s, from, l->s.lsn, &f, &offset);
-        if (rc == ERR_NOT_FOUND) return OK;
-        TRY(rc);
-        if (f.lsn - f.group_index > l->s.lsn)
-            return err_set(ERR_CORRUPT,
-                           "record %llu of the journal was acknowledged (record %llu was written "
-                           "after it) and is damaged: %s",
-                           (unsigned long long)l->s.lsn, (unsigned long long)f.lsn, detail);
-        from = offset + f.bytes;
-    }
+    err rc = scanner_find_later_group(&l->s, &f);
+    if (rc == ERR_NOT_FOUND) return OK;
+    TRY(rc);
+    return err_set(ERR_CORRUPT,
+                   "record %llu of the journal was acknowledged (record %llu was written after it) "
+                   "and is damaged: %s",
+                   (unsigned long long)l->s.lsn, (unsigned long long)f.lsn, detail);
 }
 
 static err cut_tail(recovery *r, last_scan *l) {

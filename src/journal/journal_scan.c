@@ -131,6 +131,15 @@ err scanner_find(scanner *s, uint64_t from, uint64_t lsn, frame *out, uint64_t *
     }
 }
 
+err scanner_find_later_group(scanner *s, frame *out) {
+    uint64_t offset, from = s->offset;
+    for (;;) {
+        TRY(scanner_find(s, from, s->lsn, out, &offset));
+        if (out->lsn - out->group_index > s->lsn) return OK;
+        from = offset + out->bytes;
+    }
+}
+
 err scanner_last_used(scanner *s, uint64_t from, uint64_t *out) {
     *out = from;
     for (uint64_t at = from; at < s->limit;) {

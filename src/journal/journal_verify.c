@@ -28,6 +28,7 @@ typedef struct check {
     uint64_t stop; /* first LSN of the next segment; 0: this is the last */
     chain end;     /* of the segment before, when `linked` */
     bool linked;
+    uint64_t call;     /* first record of an append call whose last is not seen yet; 0: none */
     uint64_t expected; /* first LSN that the next segment should have; 0: not known */
 } check;
 
@@ -39,6 +40,16 @@ static void tell(check *c, err code, uint64_t offset, uint64_t lsn, const char *
     }
     journal_problem p = {.code = code, .file = c->name, .offset = offset, .lsn = lsn, .text = text};
     if (c->report) c->report(c->ctx, &p);
+}
+
+/* An append call that has no end was not acknowledged, unless later records say so. */
+static void check_call(check *c) {
+    if (!c->call) return;
+    bool durable = c->stop != 0 || (c->have_mark && c->call <= c->mark.lsn);
+    tell(c, durable ? ERR_CORRUPT : OK, c->s.offset, c->call,
+         durable ? "the rest of its append call is missing"
+                 : "its append call is not complete: opening the journal will cut it");
+    c->call = 0;
 }
 
 /* Bytes that nothing has been written to must be zeros. */
@@ -54,22 +65,31 @@ static err check_rest(check *c, uint64_t from) {
     return OK;
 }
 
-/* The frame at s.offset is bad or missing. Goes to the next good one; ERR_NOT_FOUND when there is none. */
+/* Was the record at s.offset acknowledged, by what a later segment, the mark, or a later group says? */
+static err check_durable(check *c, bool *durable) {
+    *durable = c->stop != 0 || (c->have_mark && c->s.lsn <= c->mark.lsn);
+    if (*durable) return OK;
+    frame f;
+    err rc = scanner_find_later_group(&c->s, &f);
+    *durable = rc == OK;
+    return rc == ERR_NOT_FOUND ? OK : rc;
+}
+
+/* The frame at s.offset is bad or missing. Goes to the next good one; ERR_NOT_FOUND: there is none. */
 static err check_resume(check *c, const char *why) {
     scanner *s = &c->s;
-    frame f;
-    uint64_t offset;
-    err rc = scanner_find(s, s->offset + 1, s->lsn, &f, &offset);
-    if (rc != OK && rc != ERR_NOT_FOUND) return rc;
-    /* Acknowledged, by the mark, by a later segment, or by a later group? */
-    bool durable = c->stop != 0 || (c->have_mark && s->lsn <= c->mark.lsn) ||
-                   (rc == OK && f.lsn - f.group_index > s->lsn);
+    bool durable;
+    TRY(check_durable(c, &durable));
     if (!durable) {
+        check_call(c);
         TRY(check_rest(c, s->offset));
         return ERR_NOT_FOUND;
     }
+    c->call = 0; /* told by the damage */
     tell(c, ERR_CORRUPT, s->offset, s->lsn, why);
-    if (rc != OK) return ERR_NOT_FOUND;
+    frame f;
+    uint64_t offset;
+    TRY(scanner_find(s, s->offset + 1, s->lsn, &f, &offset));
     s->offset = offset;
     s->lsn = f.lsn;
     s->chained = false;
@@ -92,6 +112,8 @@ static void check_frame(check *c, const frame *f) {
     c->sum.records++;
     if (!c->sum.first_lsn) c->sum.first_lsn = f->lsn;
     c->sum.last_lsn = f->lsn;
+    if (f->flags & FRAME_FIRST) c->call = f->lsn;
+    if (f->flags & FRAME_LAST) c->call = 0;
     if (!c->have_mark || f->lsn != c->mark.lsn) return;
     if (memcmp(c->s.prev.hash, c->mark.hash.hash, HASH_BYTES) != 0)
         tell(c, ERR_CORRUPT, c->s.offset - f->bytes, f->lsn,
@@ -159,6 +181,7 @@ static err check_records(check *c, file *f, uint64_t before) {
     scanner_init(&c->s, f, c->name, c->seed);
     err rc = check_open_segment(c, f, before);
     if (rc == OK) rc = check_frames(c);
+    if (rc == OK) check_call(c);
     if (rc == OK) rc = check_rest(c, c->s.offset);
     c->linked = rc == OK && c->s.chained;
     c->end = c->s.prev;
