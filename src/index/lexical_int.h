@@ -121,7 +121,7 @@ struct lexical {
     uint32_t *pages; /* by slot / 64: its extent */
     uint8_t *page_class;
     size_t n_pages, pages_cap, page_class_cap;
-    uint64_t *signatures; /* by slot: signature_bit of each of its terms */
+    uint64_t *signatures; /* by slot */
     size_t signatures_cap;
     length_class classes[CLASSES];
     uint32_t *doc_slot; /* by document */
@@ -166,10 +166,16 @@ static inline const uint32_t *record_tokens(const extent *e, const record *r) {
     memcpy(&p, r->tokens, sizeof p);
     return p;
 }
-/* A document's signature says quickly, and surely, that a word is not in it. */
-static inline uint32_t signature_bit(uint32_t id) {
-    return (id * 0x9e3779b1u) >> 26;
+/* A document's signature says quickly, and surely, that a word is not in it, or not more than once: 48
+ * bits by words, and 16 by words that it has more often. */
+static inline uint64_t signature_any(uint32_t id) {
+    return (uint64_t)1 << (((uint64_t)(id * 0x9e3779b1u) * 48) >> 32);
 }
+static inline uint64_t signature_high(uint32_t id) {
+    return (uint64_t)1 << (48 + ((id * 0x85ebca6bu) >> 28));
+}
+uint64_t signature_of(const uint32_t *sorted,
+                      uint32_t n); /* of tokens in order, without TOKEN_ALT */
 static inline const plist *term_high(const lexical *ix, const term *t) {
     return t->high ? &ix->highs[t->high - 1] : NULL;
 }

@@ -82,7 +82,8 @@ typedef struct phrase {
 
 /* The most that a document can score, by which of up to six other terms its signature has. */
 typedef struct bounds {
-    float by_set[1 << SIG_TERMS];
+    float by_set[1 << SIG_TERMS];  /* each once, by which are there */
+    float by_high[1 << SIG_TERMS]; /* what those add that are there more than once */
 } bounds;
 
 typedef struct waiting {
@@ -420,8 +421,9 @@ typedef struct walk {
     bool high;
     uint32_t n; /* terms looked for: those worth most */
     uint32_t terms[SIG_TERMS];
-    uint32_t bits[SIG_TERMS];
-    uint64_t demanded; /* bits that must all be there */
+    uint64_t any[SIG_TERMS], high_bits[SIG_TERMS]; /* their bits */
+    uint64_t all_high;                             /* high_bits together */
+    uint64_t demanded;                             /* bits that must all be there */
 } walk;
 
 static void walk_init(const search *x, walk *w, const sterm *t, bool high) {
@@ -429,14 +431,19 @@ static void walk_init(const search *x, walk *w, const sterm *t, bool high) {
     *w = (walk){.t = t, .high = high};
     for (uint32_t i = 0; i < s->n_terms; i++) {
         const sterm *o = &s->terms[i];
-        if (o->demanded) w->demanded |= (uint64_t)1 << signature_bit(o->id);
+        if (o->demanded) w->demanded |= signature_any(o->id);
         if (o == t || o->done) continue;
         uint32_t j = w->n < SIG_TERMS ? w->n++ : SIG_TERMS;
         for (; j > 0 && s->terms[w->terms[j - 1]].w < o->w; j--)
             if (j < SIG_TERMS) w->terms[j] = w->terms[j - 1];
         if (j < SIG_TERMS) w->terms[j] = i;
     }
-    for (uint32_t j = 0; j < w->n; j++) w->bits[j] = signature_bit(s->terms[w->terms[j]].id);
+    for (uint32_t j = 0; j < w->n; j++) {
+        const sterm *o = &s->terms[w->terms[j]];
+        w->any[j] = signature_any(o->id);
+        w->high_bits[j] = o->max_tf > 1 ? signature_high(o->id) : 0;
+        w->all_high |= w->high_bits[j];
+    }
 }
 
 static bool walk_asks(const walk *w, uint32_t term_index) {
@@ -445,22 +452,40 @@ static bool walk_asks(const walk *w, uint32_t term_index) {
     return false;
 }
 
-/* by_set[m]: what the terms of set m, and all that are not asked for, can add in a class. */
+/* What the terms asked for can add in a class; by_set also what all others can. */
 static void bounds_make(const search *x, const walk *w, uint32_t cls, bounds *out) {
     const lexical_scratch *s = x->s;
-    float rest = 0, worth[SIG_TERMS];
-    if (s->n_terms > SIG_TERMS)
-        for (uint32_t i = 0; i < s->n_terms; i++) {
-            const sterm *o = &s->terms[i];
-            if (o != w->t && !o->done && !walk_asks(w, i)) rest += bound(x, o, o->max_tf > 1, cls);
-        }
+    float rest = 0, low[SIG_TERMS], more[SIG_TERMS];
+    for (uint32_t i = 0; s->n_terms > SIG_TERMS && i < s->n_terms; i++) {
+        const sterm *o = &s->terms[i];
+        if (o != w->t && !o->done && !walk_asks(w, i)) rest += bound(x, o, o->max_tf > 1, cls);
+    }
     for (uint32_t j = 0; j < w->n; j++) {
         const sterm *o = &s->terms[w->terms[j]];
-        worth[j] = bound(x, o, o->max_tf > 1, cls);
+        low[j] = bound(x, o, false, cls);
+        more[j] = bound(x, o, o->max_tf > 1, cls) - low[j];
     }
     out->by_set[0] = rest;
-    for (uint32_t m = 1; m < 1u << w->n; m++)
-        out->by_set[m] = out->by_set[m & (m - 1)] + worth[__builtin_ctz(m)];
+    out->by_high[0] = 0;
+    for (uint32_t m = 1; m < 1u << w->n; m++) {
+        out->by_set[m] = out->by_set[m & (m - 1)] + low[__builtin_ctz(m)];
+        out->by_high[m] = out->by_high[m & (m - 1)] + more[__builtin_ctz(m)];
+    }
+}
+
+/* The most that all others together can add. */
+static float bounds_all(const walk *w, const bounds *b) {
+    uint32_t all = (1u << w->n) - 1;
+    return b->by_set[all] + b->by_high[all];
+}
+
+/* The most that others can add to a document with this signature. */
+static float bounds_by_signature(const walk *w, const bounds *b, uint64_t sig) {
+    uint32_t set = 0, high = 0;
+    for (uint32_t j = 0; j < w->n; j++) set |= (uint32_t)((sig & w->any[j]) != 0) << j;
+    if (!(sig & w->all_high)) return b->by_set[set];
+    for (uint32_t j = 0; j < w->n; j++) high |= (uint32_t)((sig & w->high_bits[j]) != 0) << j;
+    return b->by_set[set] + b->by_high[set & high];
 }
 
 /* What a posting of the walked list is worth, by tf as far as the list says. */
@@ -479,13 +504,11 @@ static void walk_run(search *x, const walk *w, uint32_t cls, const bounds *b, co
     if (class_length_max(cls) < x->demands) return;
     for (uint32_t i = 0; i < n; i++) {
         uint64_t sig = signatures[slots[i]];
-        uint32_t set = 0;
-        for (uint32_t j = 0; j < w->n; j++) set |= (uint32_t)(sig >> w->bits[j] & 1) << j;
         if (nibbles && nibble_at(nibbles, first + i) != last_tf) {
             last_tf = nibble_at(nibbles, first + i);
             worth = worth_of(x, w, cls, last_tf);
         }
-        float most = (worth + b->by_set[set]) * SLACK;
+        float most = (worth + bounds_by_signature(w, b, sig)) * SLACK;
         if (most >= x->threshold && (sig & w->demanded) == w->demanded) push(x, slots[i], most);
     }
 }
@@ -504,7 +527,7 @@ static void walk_block(search *x, const walk *w, const block *b) {
         if (!s->known[cls]) bounds_make(x, w, cls, &s->by_class[cls]);
         s->known[cls] = true;
         const bounds *in = &s->by_class[cls];
-        float most = bound(x, w->t, w->high, cls) + in->by_set[(1u << w->n) - 1];
+        float most = bound(x, w->t, w->high, cls) + bounds_all(w, in);
         if (most * SLACK < x->threshold) continue;
         walk_run(x, w, cls, in, s->slots + from, i - from, nibbles, from);
     }
@@ -568,7 +591,7 @@ static void cut_slots(const uint32_t *slots, uint32_t lo, uint32_t hi, uint32_t 
 static void visit_postings(search *x, const walk *w, const bounds *in, vlist *v, const extent *e) {
     const block *b = list_blocks(v->list);
     uint32_t end = e->base + e->used;
-    float others = in->by_set[(1u << w->n) - 1];
+    float others = bounds_all(w, in);
     for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
          i++) {
         if (v->high) { /* not even the largest tf of the block is enough */
