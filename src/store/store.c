@@ -7,6 +7,8 @@
  *   wal_autocheckpoint=0    the writer checkpoints when the WAL reaches STORE_CHECKPOINT_PAGES
  *   secure_delete           freed bytes are zeroed (vfs.c does what SQLite leaves)
  *   cell_size_check, trusted_schema=OFF, DEFENSIVE: a damaged or crafted file is an error
+ *   ENABLE_QPSG             plans never depend on bound values: without it, each bind prepared
+ *                           its statement again because of the partial index (10 us a read, not 3)
  *   temp_store              compiled in: temporary data never reaches a disk
  *
  * Invariants:
@@ -179,6 +181,7 @@ err store_conn_open(conn *c, const char *path, const char *vfs, int flags) {
     sqlite3_file_control(c->db, "main", SQLITE_FCNTL_RESERVE_BYTES, &reserve);
     TRY(store_sql_error(c, sqlite3_db_config(c->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL)));
     TRY(store_sql_error(c, sqlite3_db_config(c->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL)));
+    TRY(store_sql_error(c, sqlite3_db_config(c->db, SQLITE_DBCONFIG_ENABLE_QPSG, 1, NULL)));
     TRY(store_sql_error(c, sqlite3_busy_timeout(c->db, 5000)));
     return store_exec(c, "PRAGMA cell_size_check=ON");
 }
