@@ -25,8 +25,7 @@ static size_t tables(const nn_table **out) {
 static void fill(float *x, size_t n, uint64_t seed, double scale) {
     rng r;
     rng_seed(&r, seed);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)((rng_unit(&r) * 2 - 1) * scale);
+    for (size_t i = 0; i < n; i++) x[i] = (float)((rng_unit(&r) * 2 - 1) * scale);
 }
 
 static void near(double got, double expected, double tolerance) {
