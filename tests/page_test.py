@@ -133,6 +133,7 @@ def a_person_searches():
         url = f"http://127.0.0.1:{k.port}/"
         b.go(url)
         b.until("document.querySelector('#empty button') !== null", "the start")
+        check(b.js("return document.querySelector('#more').offsetParent === null"), "more results are offered at the start")
         b.shot("1-start")
         b.until("document.querySelector('#totals').textContent.includes('posts')", "totals")
         type_query(b, "unsolicited mail")
@@ -180,7 +181,7 @@ def filters_pages_and_links():
         b.until(HITS + " == 45", "the third")
         ids = b.js("return [...document.querySelectorAll('.hit')].map(h => h.dataset.id)")
         check(len(set(ids)) == 45, "a result came twice")
-        check(b.js("return document.querySelector('#more').hidden"), "no more")
+        check(b.js("return document.querySelector('#more').offsetParent === null"), "more results are offered at the end")
         b.click("#clear")
         b.until("!location.search.includes('channel') && " + HITS + " == 20", "cleared")
         b.go(url + "?q=Gr%C3%BC%C3%9Fe+mail")
