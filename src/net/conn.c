@@ -2,20 +2,21 @@
  *
  * The socket is watched by uv_poll and read and written here by hand, not through uv_tcp: an idle
  * connection then holds no buffer at all (about 600 bytes), a request is read into the loop's one
- * buffer and usually parsed there, an answer is tried at once with one sendmsg, and TLS can stand in
- * conn_recv and conn_sendv without anything above noticing.
+ * buffer and usually parsed there, an answer is tried at once with one sendmsg, and TLS can stand
+ * in conn_recv and conn_sendv without anything above noticing.
  *
  * Every event ends in conn_run: feed the protocol, let it produce, send, then settle (close, list,
  * watch). conn_run never nests; what happens inside it only changes state that its end looks at.
  *
  * Invariants
- *  1. `in` holds only what the protocol has not used yet, at most IN_KEEP_MAX + one read; a full one
- *     stops reading, and TCP stops the client.
- *  2. `tail` is borrowed from the current request's answer and sent behind `out`; nothing is put into
- *     `out` while there is a tail.
+ *  1. `in` holds only what the protocol has not used yet, at most IN_KEEP_MAX + one read; a full
+ *     one stops reading, and TCP stops the client.
+ *  2. `tail` is borrowed from the current request's answer and sent behind `out`; nothing is put
+ *     into `out` while there is a tail.
  *  3. A dead connection has no requests and is in no list; its memory goes in the close callback.
- *  4. After an early answer (`linger`) the socket is shut for writing and read on for a while: closing with
- *     unread bytes would send RST, and RST makes clients lose the answer (RFC 9112, 9.6).
+ *  4. After an early answer (`linger`) the socket is shut for writing and read on for a while:
+ *     closing with unread bytes would send RST, and RST makes clients lose the answer (RFC 9112,
+ *     9.6).
  *  5. A deadline is checked by the loop's tick, so it is late by at most one tick, and a connection
  *     costs no timer.
  */

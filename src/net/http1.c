@@ -1,18 +1,18 @@
 /* HTTP/1.0 and HTTP/1.1 on a connection.
  *
- * One request at a time: what a client pipelines stays unparsed until the answer before it is out, so
- * order costs nothing. A request goes through: head (read_head), route, body (read_body), dispatch,
- * answer (send_answer), and each step may run again with more bytes, more room or a poke.
+ * One request at a time: what a client pipelines stays unparsed until the answer before it is out,
+ * so order costs nothing. A request goes through: head (read_head), route, body (read_body),
+ * dispatch, answer (send_answer), and each step may run again with more bytes, more room or a poke.
  *
  * Invariants
- *  1. Framing is decided once, by http1_parse.c. After a head or chunk that is refused no further byte
- *     of the connection is parsed: it is answered and closed.
+ *  1. Framing is decided once, by http1_parse.c. After a head or chunk that is refused no further
+ *     byte of the connection is parsed: it is answered and closed.
  *  2. An answer is sent when the body has been read, or when it will not be read (then the
  *     connection closes behind it). A small unwanted body is read and dropped: a 401 or 404 with
  *     a known, short body keeps its connection.
  *  3. A streamed answer starts as soon as it began, whatever the body does.
- *  4. The first bytes of a connection may be HTTP/2's preface; then it is handed to http2.c for good.
- *     "PRI" is no method here, and Upgrade is not offered (RFC 9113 dropped it).
+ *  4. The first bytes of a connection may be HTTP/2's preface; then it is handed to http2.c for
+ *     good. "PRI" is no method here, and Upgrade is not offered (RFC 9113 dropped it).
  */
 #include "net/net_int.h"
 

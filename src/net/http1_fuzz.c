@@ -1,9 +1,9 @@
 /* The HTTP/1 parser under libFuzzer.
  *
  * The input is a head and, when that is accepted, a body. Checked beside memory safety: that a head
- * parsed in one go and one that came in pieces agree, that slices lie inside the input, that what is
- * accepted keeps the invariants of http1_parse.c, and that chunks give the same body however they
- * are cut. The first byte decides where the cut is.
+ * parsed in one go and one that came in pieces agree, that slices lie inside the input, that what
+ * is accepted keeps the invariants of http1_parse.c, and that chunks give the same body however
+ * they are cut. The first byte decides where the cut is.
  *
  */
 #include "net/http1_parse.h"

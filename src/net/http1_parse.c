@@ -1,20 +1,20 @@
 /* HTTP/1 heads and chunked bodies, strictly.
  *
- * picohttpparser finds the pieces of a head quickly, but is lenient where leniency smuggles requests:
- * it takes a bare LF as a line end, hands out folded lines, any length of minor version, and every
- * Content-Length. So each head it accepts is judged again here, and the rule is: what two parsers
- * could read differently is refused.
+ * picohttpparser finds the pieces of a head quickly, but is lenient where leniency smuggles
+ * requests: it takes a bare LF as a line end, hands out folded lines, any length of minor version,
+ * and every Content-Length. So each head it accepts is judged again here, and the rule is: what two
+ * parsers could read differently is refused.
  *
  * Invariants of an accepted head
  *  1. Every line ends with CRLF; no other CR or LF, no NUL, no fold, no space before a colon.
  *  2. HTTP/1.1 has exactly one Host, HTTP/1.0 at most one; it holds no '/', '@', ',' or space.
  *  3. Framing comes from at most one header: one Content-Length of 1 to 19 digits, or one
  *     Transfer-Encoding that is exactly "chunked" (and never in HTTP/1.0). Both: 400.
- *  4. The target is visible ASCII without '#': "/path?query", "*" for OPTIONS, or the absolute form,
- *     whose authority then stands for Host (RFC 9112, 3.2.2).
+ *  4. The target is visible ASCII without '#': "/path?query", "*" for OPTIONS, or the absolute
+ *     form, whose authority then stands for Host (RFC 9112, 3.2.2).
  *
- * The chunk decoder is a byte machine that hands out slices of its input: chunk sizes are 1 to 16 hex
- * digits, then optional ";extension" (ignored, bounded a line and a body), then CRLF; data is
+ * The chunk decoder is a byte machine that hands out slices of its input: chunk sizes are 1 to 16
+ * hex digits, then optional ";extension" (ignored, bounded a line and a body), then CRLF; data is
  * followed by exactly CRLF; trailers are checked for shape, bounded and dropped.
  *
  * A head that arrives byte by byte costs O(n): `seen` lets the parser look for the end only in what
@@ -23,6 +23,8 @@
 #include "net/http1_parse.h"
 
 #include <picohttpparser.h>
+
+#define METHOD_BYTES_MAX 32
 
 /* ---- character classes ---- */
 
@@ -190,7 +192,7 @@ static int read_special(http1_head *h, str name, str v) {
     }
 }
 
-static int read_headers(http1_head *h, const struct phr_header *raw, size_t count) {
+static int read_fields(http1_head *h, const struct phr_header *raw, size_t count) {
     if (count > NET_HEADERS_MAX) return refuse(h, 431, "more than 100 headers");
     for (size_t i = 0; i < count; i++) {
         if (!raw[i].name) return refuse(h, 400, "folded header line");
@@ -203,6 +205,10 @@ static int read_headers(http1_head *h, const struct phr_header *raw, size_t coun
         h->headers[i] = (net_header){name, v};
     }
     h->header_count = count;
+    return 0;
+}
+
+static int check_framing(http1_head *h) {
     if (h->minor == 1 && !h->has_host) return refuse(h, 400, "no Host");
     if (h->chunked && h->has_length) {
         return refuse(h, 400, "both Content-Length and Transfer-Encoding");
@@ -234,35 +240,48 @@ static int explain_refusal(http1_head *h, str in, size_t count) {
     return refuse(h, 400, "not an HTTP/1 request");
 }
 
+/* The parser took `raw`; what follows is ours. */
+static int judge(http1_head *h, str target, const struct phr_header *raw, size_t count) {
+    str version = str_from(target.ptr + target.len + 1, 10);
+    if (!str_eq(version, STR("HTTP/1.1\r\n")) && !str_eq(version, STR("HTTP/1.0\r\n"))) {
+        return refuse(h, 505, "expected HTTP/1.0 or HTTP/1.1");
+    }
+    if (!http1_is_token(h->method) || h->method.len > METHOD_BYTES_MAX) {
+        return refuse(h, 400, "bad method");
+    }
+    int status = read_target(h, target);
+    if (status == 0) status = read_fields(h, raw, count);
+    return status ? status : check_framing(h);
+}
+
+/* RFC 9112, 2.2: one empty line before a request is skipped. */
+static int skip_empty_line(http1_head *h, str *in, size_t *skipped) {
+    *skipped = str_starts(*in, STR("\r\n")) ? 2 : 0;
+    *in = str_skip(*in, *skipped);
+    if (in->len == 0) return HTTP1_MORE;
+    if (in->ptr[0] == '\n') return refuse(h, 400, "bare LF");
+    if (in->ptr[0] != '\r') return 0;
+    return in->len == 1 && *skipped == 0 ? HTTP1_MORE : refuse(h, 400, "empty line");
+}
+
 int http1_head_parse(str in, size_t seen, http1_head *h, size_t *used) {
     struct phr_header raw[NET_HEADERS_MAX + 1];
-    size_t count = COUNT_OF(raw), method_len, target_len, skip = 0;
-    const char *method, *target;
+    size_t count = COUNT_OF(raw), target_len, skipped;
+    const char *target;
     *used = 0;
     *h = (http1_head){.detail = ""};
-    if (in.len >= 2 && in.ptr[0] == '\r' && in.ptr[1] == '\n') skip = 2; /* RFC 9112, 2.2 */
-    in = str_skip(in, skip);
-    seen = seen > skip ? seen - skip : 0;
-    if (in.len == 0) return HTTP1_MORE;
-    if (in.ptr[0] == '\n' || (in.ptr[0] == '\r' && skip)) return refuse(h, 400, "empty line");
-    if (in.ptr[0] == '\r') return in.len == 1 ? HTTP1_MORE : refuse(h, 400, "bare CR");
+    int status = skip_empty_line(h, &in, &skipped);
+    if (status != 0) return status;
+    seen = seen > skipped ? seen - skipped : 0;
 
-    int n = phr_parse_request(in.ptr, in.len, &method, &method_len, &target, &target_len, &h->minor,
-                              raw, &count, seen);
+    int n = phr_parse_request(in.ptr, in.len, &h->method.ptr, &h->method.len, &target, &target_len,
+                              &h->minor, raw, &count, seen);
     if (n == -2) return check_partial(h, in);
     if (n < 0) return explain_refusal(h, in, count);
     if ((size_t)n > NET_HEAD_BYTES_MAX) return refuse(h, 431, "header block over 32 KiB");
     if (!all_lines_crlf(str_from(in.ptr, (size_t)n))) return refuse(h, 400, "bare LF");
-
-    str version = str_from(target + target_len + 1, 10);
-    if (!str_eq(version, STR("HTTP/1.1\r\n")) && !str_eq(version, STR("HTTP/1.0\r\n"))) {
-        return refuse(h, 505, "expected HTTP/1.0 or HTTP/1.1");
-    }
-    h->method = str_from(method, method_len);
-    if (!http1_is_token(h->method) || method_len > 32) return refuse(h, 400, "bad method");
-    int status = read_target(h, str_from(target, target_len));
-    if (status == 0) status = read_headers(h, raw, count);
-    if (status == 0) *used = skip + (size_t)n;
+    status = judge(h, str_from(target, target_len), raw, count);
+    if (status == 0) *used = skipped + (size_t)n;
     return status;
 }
 
@@ -309,9 +328,21 @@ static uint8_t text_byte(uint8_t state, uint8_t after_cr, unsigned char c) {
     return (c < 0x20 && c != '\t') || c == 0x7f ? BROKEN : state;
 }
 
-static uint8_t trailer_start(unsigned char c) {
-    if (c == '\r') return END_LF;
-    return in_set(TCHAR, c) ? IN_NAME : BROKEN;
+static uint8_t trailer_byte(uint8_t state, unsigned char c) {
+    switch (state) {
+    case AT_TRAILER:
+        return c == '\r' ? END_LF : in_set(TCHAR, c) ? IN_NAME : BROKEN;
+    case IN_NAME:
+        return c == ':' ? IN_TRAILER : in_set(TCHAR, c) ? IN_NAME : BROKEN;
+    case IN_TRAILER:
+        return text_byte(IN_TRAILER, TRAILER_LF, c);
+    case TRAILER_LF:
+        return c == '\n' ? AT_TRAILER : BROKEN;
+    case END_LF:
+        return c == '\n' ? AT_END : BROKEN;
+    default:
+        return BROKEN;
+    }
 }
 
 /* The state after one byte that is not data. */
@@ -328,18 +359,8 @@ static uint8_t framing_byte(http1_chunks *d, unsigned char c) {
         return c == '\r' ? DATA_LF : BROKEN;
     case DATA_LF:
         return c == '\n' ? AT_SIZE : BROKEN;
-    case AT_TRAILER:
-        return trailer_start(c);
-    case IN_NAME:
-        return c == ':' ? IN_TRAILER : in_set(TCHAR, c) ? IN_NAME : BROKEN;
-    case IN_TRAILER:
-        return text_byte(IN_TRAILER, TRAILER_LF, c);
-    case TRAILER_LF:
-        return c == '\n' ? AT_TRAILER : BROKEN;
-    case END_LF:
-        return c == '\n' ? AT_END : BROKEN;
     default:
-        return BROKEN;
+        return trailer_byte(d->state, c);
     }
 }
 

@@ -26,8 +26,8 @@ typedef struct http1_head {
 } http1_head;
 
 /* 0: complete, *used bytes. HTTP1_MORE: incomplete. Else the status that refuses it, h->detail says
- * why. `seen` bytes of `in` were there at the last call that returned HTTP1_MORE (0 at first): they are
- * not searched again. */
+ * why. `seen` bytes of `in` were there at the last call that returned HTTP1_MORE (0 at first): they
+ * are not searched again. */
 int http1_head_parse(str in, size_t seen, http1_head *h, size_t *used);
 
 typedef enum http1_chunk {
@@ -56,7 +56,7 @@ bool http1_is_token(str s);
 bool http1_is_value(str s);
 /* What may stand in Host or :authority (also empty). */
 bool http1_is_authority(str s);
-/* Splits a target of origin form into path and query; false when it has bytes that none may have. */
+/* Splits a target of origin form into path and query; false when it has bytes none may have. */
 bool http1_target_split(str target, str *path, str *query);
 
 #endif

@@ -12,12 +12,13 @@
  *   header lists     NET_HEAD_BYTES_MAX and NET_HEADERS_MAX; what is over is counted, not kept, and
  *                    answered 431. CONTINUATION frames are capped by nghttp2
  *   windows          a stream's is stream_in_bytes_max, so a streamed body never outgrows its ring;
- *                    a connection's is CONNECTION_WINDOW. Whole bodies give credit back at once (their
- *                    limit is the body limit), streamed ones when the handler has read
+ *                    a connection's is CONNECTION_WINDOW. Whole bodies give credit back at once
+ *                    (their limit is the body limit), streamed ones when the handler has read
  *   output           nothing is produced beyond OUT_BYTES_HIGH, and input rests meanwhile
  *
  * Invariants
- *  1. A request is in h->streams from its HEADERS until its stream is closed and no handler owns it.
+ *  1. A request is in h->streams from its HEADERS until its stream is closed and no handler owns
+ *     it.
  *  2. Stream user data is that request, or NULL (refused stream).
  *  3. Callbacks never send: they submit. http2's pump alone takes bytes out of nghttp2.
  *  4. An answer complete before its request's body is followed by RST_STREAM(NO_ERROR) (RFC 9113,
@@ -357,7 +358,7 @@ static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *frame, con
                              void *arg) {
     (void)s, (void)frame, (void)name, (void)name_len, (void)value, (void)value_len, (void)flags;
     (void)arg;
-    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* resets the stream; the default drops the field */
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* a reset; by default it drops the field */
 }
 
 static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *frame, void *arg) {

@@ -1,8 +1,8 @@
 /* HTTP/2 over real sockets: requests, streams, flow control, and the floods.
  *
  * The honest client is nghttp2's own; hostile ones write frames by hand, because a library would
- * not send them. What a flood must get: GOAWAY with ENHANCE_YOUR_CALM and a closed connection, while
- * other connections are served.
+ * not send them. What a flood must get: GOAWAY with ENHANCE_YOUR_CALM and a closed connection,
+ * while other connections are served.
  *
  */
 #include "net/net_testing.h"

@@ -18,8 +18,8 @@
  *    it declines, `handler` runs on a worker.
  *  - Streamed: `handler` runs on a worker at once and pulls the body with net_body_read while it
  *    pushes the response with net_respond_begin, net_respond_write and net_respond_end.
- * The worker pool's queue is the admission gate: when it is full the answer is 503 with Retry-After,
- * before any more of the body is read.
+ * The worker pool's queue is the admission gate: when it is full the answer is 503 with
+ * Retry-After, before any more of the body is read.
  *
  * Ownership. The handler owns its request from the call until it answers (net_respond or
  * net_respond_end), which it does exactly once, from any thread, also after the handler returned.

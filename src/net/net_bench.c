@@ -2,8 +2,8 @@
  *
  *     bench_net [port] [loops] [workers]      serves until its standard input ends
  *
- * /inline is answered on the loop thread, /worker on a worker, /big with 1 MiB, /stream as a stream of
- * 1,000 lines; POST /echo returns the body, POST /count streams the body and counts it.
+ * /inline is answered on the loop thread, /worker on a worker, /big with 1 MiB, /stream as a stream
+ * of 1,000 lines; POST /echo returns the body, POST /count streams the body and counts it.
  * When input ends it prints the process's CPU time for each request served.
  */
 #include "net/net.h"

@@ -2,15 +2,15 @@
  *
  * Life of things
  *   server ── owns loops; one thread each
- *   loop   ── owns connections and a free list of requests; everything of it but `inbox` is touched
- *             by its own thread alone
+ *   loop   ── owns connections and a free list of requests; everything of it but `inbox`
+ *             is touched by its own thread alone
  *   conn   ── a socket; speaks one `protocol` (HTTP/1 or HTTP/2)
  *   request ── belongs to a loop; `conn` is NULL once the client is gone
  *
  * A request has two halves. Between dispatch and answer (`owned`) a handler thread writes the
  * answer's fields and the loop does not look at them. The hand-over is the inbox: the handler links
- * the request there under inbox_mu with what happened (POKE_…); the loop takes the list under the same
- * lock. After POKE_FINAL the handler never touches the request again, so the loop may free it.
+ * the request there under inbox_mu with what happened (POKE_…); the loop takes the list under the
+ * same lock. After POKE_FINAL the handler never touches the request again, so the loop may free it.
  *
  * Lock order: none are nested. inbox_mu and stream_io.mu are leaves.
  */

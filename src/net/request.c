@@ -1,20 +1,22 @@
 /* Requests: what the loop gives to a handler and the handler gives back.
  *
- * The two sides meet in three places only: the answer's fields (written by the owner before its poke,
- * read by the loop after it), the stream_io with its lock, and the `gone` flag. So neither side ever
- * waits for the other, except a handler that streams.
+ * The two sides meet in three places only: the answer's fields (written by the owner before its
+ * poke, read by the loop after it), the stream_io with its lock, and the `gone` flag. So neither
+ * side ever waits for the other, except a handler that streams.
  *
  * Invariants
  *  1. `owned` is true from dispatch until the loop has processed POKE_FINAL; an owned request is
  *     never freed. loop->owned_count counts them, and a loop does not end before it is 0.
- *  2. The arena is the loop's before dispatch, the handler's while owned, the loop's again afterwards.
+ *  2. The arena is the loop's before dispatch, the handler's while owned, the loop's again
+ *     afterwards.
  *  3. `io` is made by the loop before dispatch (streamed) or by the handler before POKE_BEGUN; the
  *     loop looks at it only when `pub.streamed` or `begun` says that it is there.
  *  4. Bytes of bodies held anywhere count in server->buffered, and a request that would go over
  *     buffered_bytes_max is refused: 4,096 clients may not hold 4 GiB.
  *
  * A poke per byte written would wake the loop for every line of an NDJSON answer; `out_told` and
- * `in_taken` coalesce them, and the loop's eventfd is written once for all pokes it has not yet seen.
+ * `in_taken` coalesce them, and the loop's eventfd is written once for all pokes it has not yet
+ * seen.
  */
 #include "net/net_int.h"
 

@@ -1,16 +1,17 @@
 /* The server: options, sockets, loops and how they start, are woken and end.
  *
- * Each loop has its own listening socket; with more than one they share the port by SO_REUSEPORT and
- * the kernel spreads connections. A probe socket without that option is bound first, or a second
- * server on the same port would silently take half of the first one's clients.
+ * Each loop has its own listening socket; with more than one they share the port by SO_REUSEPORT
+ * and the kernel spreads connections. A probe socket without that option is bound first, or a
+ * second server on the same port would silently take half of the first one's clients.
  *
- * Accepting is done by hand (accept4 in batches) because the case that matters is the bad one: with no
- * file descriptors left a level-triggered listener would spin; here it rests for ACCEPT_PAUSE_MS.
- * At connections_max the longest idle connection makes room, and only without one a client gets 503.
+ * Accepting is done by hand (accept4 in batches) because the case that matters is the bad one: with
+ * no file descriptors left a level-triggered listener would spin; here it rests for
+ * ACCEPT_PAUSE_MS. At connections_max the longest idle connection makes room, and only without one
+ * a client gets 503.
  *
- * Ending: `stop` is set and each loop woken. It closes its listener, tells its connections to finish,
- * and after the grace period closes them. A loop ends when it has no connections and no handler owns
- * one of its requests, so a handler never meets freed memory.
+ * Ending: `stop` is set and each loop woken. It closes its listener, tells its connections to
+ * finish, and after the grace period closes them. A loop ends when it has no connections and no
+ * handler owns one of its requests, so a handler never meets freed memory.
  *
  * Handlers reach a loop through its inbox: a list under a mutex and one uv_async_send for all that
  * came since the loop last looked. The send happens under the lock: once the loop has seen the
@@ -420,6 +421,16 @@ void net_options_init(net_options *o) {
     };
 }
 
+static err check_limits(const net_options *o) {
+    bool small = o->connections_max == 0 || o->stream_in_bytes_max < 64 * KIB ||
+                 o->stream_in_bytes_max > GIB || o->stream_out_bytes_max < 4 * KIB ||
+                 o->arena_bytes_max < 64 * KIB;
+    if (small) return err_set(ERR_INVALID, "net: a size limit is out of range");
+    bool never = !o->header_ms_max || !o->body_ms_max || !o->idle_ms_max || !o->write_ms_max ||
+                 !o->rate_window_ms;
+    return never ? err_set(ERR_INVALID, "net: a time limit is 0") : OK;
+}
+
 static err check_options(const net_options *o) {
     if (!o->host || strlen(o->host) >= 64) return err_set(ERR_INVALID, "listen address: too long");
     if (o->loops == 0 || o->loops > LOOPS_MAX) {
@@ -427,16 +438,7 @@ static err check_options(const net_options *o) {
     }
     if (!o->handler && !o->inline_handler) return err_set(ERR_INVALID, "net: no handler");
     if (o->handler && !o->workers) return err_set(ERR_INVALID, "net: a handler needs workers");
-    if (o->connections_max == 0 || o->stream_in_bytes_max < 64 * KIB ||
-        o->stream_in_bytes_max > GIB || o->stream_out_bytes_max < 4 * KIB ||
-        o->arena_bytes_max < 64 * KIB) {
-        return err_set(ERR_INVALID, "net: a size limit is too small");
-    }
-    if (!o->header_ms_max || !o->body_ms_max || !o->idle_ms_max || !o->write_ms_max ||
-        !o->rate_window_ms) {
-        return err_set(ERR_INVALID, "net: a time limit is 0");
-    }
-    return OK;
+    return check_limits(o);
 }
 
 static void send_stop(net_server *s, uint32_t grace_ms) {

@@ -1,8 +1,8 @@
 /* The server over real sockets with HTTP/1: framing attacks, order, slow, idle, half-closed and
  * vanishing clients, limits, streams, overload, and how it ends.
  *
- * Tests never assert a duration. Where a deadline of the server is tested its option is set to a few
- * hundred milliseconds and the client waits for the outcome, for at most 20 s.
+ * Tests never assert a duration. Where a deadline of the server is tested its option is set to a
+ * few hundred milliseconds and the client waits for the outcome, for at most 20 s.
  *
  */
 #include "net/net_testing.h"

@@ -1,10 +1,11 @@
 /* Percent-decoding and query strings.
  *
  * Decoding is strict because what slips through here becomes an id, a file name or a key further
- * up: '%' must be followed by two hex digits, a decoded NUL is refused, and the result must be UTF-8.
- * Decoding happens once: "%2541" gives "%41", never "A".
+ * up: '%' must be followed by two hex digits, a decoded NUL is refused, and the result must be
+ * UTF-8. Decoding happens once: "%2541" gives "%41", never "A".
  *
- * Nothing is copied when nothing is encoded: most ids and words pass through as slices of the target.
+ * Nothing is copied when nothing is encoded: most ids and words pass through as slices of the
+ * target.
  */
 #include "net/net.h"
 
