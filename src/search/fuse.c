@@ -29,6 +29,7 @@ static fuse_part part(double weight, double normalized) {
 fuse_result fuse(const fuse_weights *w, const fuse_input *in) {
     double s = in->bm25 > 0 ? (double)in->bm25 : 0;
     double c = in->cosine > 0 ? (double)in->cosine : 0;
+    if (in->cosine < -1 && in->bound > 0) c = FUSE_PENDING * MIN(s / in->bound, 1);
     fuse_result r = {.words = part(w->words, s / (s + FUSE_WORDS_HALF)),
                      .meaning = part(w->meaning, MIN(c, 1)),
                      .recency = part(w->recency, in->fresh)};

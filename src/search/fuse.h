@@ -5,6 +5,9 @@
  * s is BM25. Neither part looks at other candidates: a post has the same score on each page, in each
  * order of arrival, and alone. docs/search.md has the rules that were compared and their numbers.
  *
+ * A post whose vector is not made yet is given the cosine that its words suggest, FUSE_PENDING times the
+ * share of the query's idf that it matched; so what was just written is found near its place.
+ *
  * Threads: no state. Weights are not negative and add up to 1.
  */
 #ifndef KITH_SEARCH_FUSE_H
@@ -15,6 +18,9 @@
 #define FUSE_WORDS_HALF     100.0 /* the BM25 that counts one half */
 #define FUSE_WORDS_RULE     "bm25 / (bm25 + 100)"
 #define FUSE_MEANING_WEIGHT 0.5 /* of 1, in hybrid mode */
+#define FUSE_MEANING_RULE   "max(0, cosine)"
+#define FUSE_PENDING        0.6 /* cosine of a post without a vector that has all the query's words */
+#define FUSE_PENDING_RULE   "no vector yet: 0.6 x share of the query's words"
 #define FUSE_SIMILAR_WEIGHT 0.5 /* the same for "more like this post" */
 
 typedef struct fuse_weights {
@@ -24,6 +30,7 @@ typedef struct fuse_weights {
 typedef struct fuse_input {
     float bm25;   /* 0: no word in common */
     float cosine; /* below -1: no vector */
+    double bound; /* sum of the query's idf; looked at only when there is no vector */
     double fresh; /* 0 to 1 */
 } fuse_input;
 

@@ -151,11 +151,13 @@ static err show_explanation(presenter *g, const candidate *c, Kith__V1__Hit *hit
     str half = arena_printf(g->a, "2^(-age / %g h)", g->p->half_life_ms / 3600000);
     if (!half.ptr) return ERR_NO_MEMORY;
     double cosine = c->cosine > HNSW_SCORE_ABSENT ? (double)c->cosine : 0;
+    bool pending = c->cosine <= HNSW_SCORE_ABSENT && f->meaning.normalized > 0;
+    const char *meaning_rule = pending ? FUSE_PENDING_RULE : FUSE_MEANING_RULE;
     double age_h = (double)(g->p->cursor.now_ms - c->created_ms) / 3600000;
     TRY(show_part(g->a,
                   (shown){c->rank_words, (double)c->bm25, w.words, &f->words, FUSE_WORDS_RULE},
                   &e->words));
-    TRY(show_part(g->a, (shown){c->rank_meaning, cosine, w.meaning, &f->meaning, "max(0, cosine)"},
+    TRY(show_part(g->a, (shown){c->rank_meaning, cosine, w.meaning, &f->meaning, meaning_rule},
                   &e->meaning));
     TRY(show_part(g->a, (shown){0, MAX(age_h, 0), w.recency, &f->recency, half.ptr}, &e->recency));
     return explain_terms(g, c, e);

@@ -17,6 +17,7 @@
  */
 #include "search/search_int.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { SLOT_FREE = 0 };
@@ -33,6 +34,7 @@ typedef struct gather {
     uint32_t *slots; /* open addressing: index + 1 */
     size_t mask;
     bool more;
+    double bound; /* sum of the terms' idf, when some candidate has no vector */
 } gather;
 
 /* ---- the set of candidates ---------------------------------------------------------------- */
@@ -148,6 +150,19 @@ static err cross_words(gather *g, uint32_t *docs) {
     return OK;
 }
 
+/* What a document of ordinary length with each of the words once would score. */
+static void sum_idf(gather *g) {
+    const plan *p = g->p;
+    double docs = attrs_docs_live(g->w->attrs);
+    bool needed = false;
+    for (size_t i = 0; i < g->count && !needed; i++)
+        needed = g->items[i].cosine <= HNSW_SCORE_ABSENT;
+    for (size_t i = 0; needed && i < p->n_terms; i++) {
+        double df = lexical_df(g->w->words, p->terms[i].text);
+        g->bound += (double)p->terms[i].weight * log(1 + (docs - MIN(df, docs) + 0.5) / (df + 0.5));
+    }
+}
+
 static err list_both(gather *g, searcher *x) {
     bool words = g->p->mode != MODE_MEANING, meaning = g->p->mode != MODE_WORDS && g->p->vector;
     err rc = OK;
@@ -161,7 +176,9 @@ static err list_both(gather *g, searcher *x) {
         shard_vectors_end(x->shard);
         TRY(rc);
     }
-    return words && meaning ? cross_words(g, docs) : OK;
+    if (!words || !meaning) return OK;
+    sum_idf(g);
+    return cross_words(g, docs);
 }
 
 /* ---- the newest --------------------------------------------------------------------------- */
@@ -273,7 +290,7 @@ static void order(gather *g) {
         candidate *c = &g->items[i];
         double fresh =
             p->recency > 0 ? fuse_freshness(c->created_ms, p->cursor.now_ms, p->half_life_ms) : 0;
-        c->fused = fuse(&w, &(fuse_input){c->bm25, c->cosine, fresh});
+        c->fused = fuse(&w, &(fuse_input){c->bm25, c->cosine, g->bound, fresh});
     }
     qsort(g->items, g->count, sizeof *g->items, by_score);
 }
