@@ -121,7 +121,7 @@ MUST_USE err api_authorize(api *a, const net_request *rq, unsigned scope, api_ht
 typedef struct api_answer {
     int status;
     const char *type;
-    uint64_t lsn; /* 0: none to tell */
+    uint64_t lsn; /* 0: nothing is visible yet */
     str body;
     net_own own;
     net_header extra[8];

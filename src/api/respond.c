@@ -51,10 +51,8 @@ size_t api_headers(net_request *rq, const api_http *h, const api_answer *r, net_
     add(out, &n, STR("Content-Type"), str_of(r->type));
     add(out, &n, STR("X-Content-Type-Options"), STR("nosniff"));
     if (h->request_id.len) add(out, &n, STR("Kith-Request-Id"), h->request_id);
-    if (r->lsn) {
-        str lsn = arena_printf(rq->arena, "%llu", (unsigned long long)r->lsn);
-        if (lsn.ptr) add(out, &n, STR("Kith-LSN"), lsn);
-    }
+    str lsn = arena_printf(rq->arena, "%llu", (unsigned long long)r->lsn);
+    if (lsn.ptr) add(out, &n, STR("Kith-LSN"), lsn);
     bool cached = false;
     for (size_t i = 0; i < r->extra_count; i++) {
         cached = cached || str_eq(r->extra[i].name, STR("Cache-Control"));
