@@ -82,7 +82,10 @@ static str bytes_of(const model_file *f) {
     return str_from(f->map.ptr, f->map.size);
 }
 
-static err open_model(fs *disk, const char *dir, encode_precision precision, encode_model **out) {
+err provider_model_open(fs *disk, const char *dir, const char *precision, encode_model **out) {
+    encode_precision p;
+    if (!encode_precision_parse(str_of(precision), &p))
+        return err_set_field(ERR_INVALID, "precision", "precision: expected f32, bf16 or int8");
     model_file f[] = {{"model.safetensors", true, {0}},
                       {"vocab.txt", true, {0}},
                       {"config.json", true, {0}},
@@ -97,7 +100,7 @@ static err open_model(fs *disk, const char *dir, encode_precision precision, enc
                               .pooling = bytes_of(&f[3]),
                               .sentence = bytes_of(&f[4]),
                               .tokenizer = bytes_of(&f[5])};
-        rc = encode_model_open(&files, precision, out);
+        rc = encode_model_open(&files, p, out);
     }
     for (size_t i = 0; i < COUNT_OF(f); i++) file_map_close(&f[i].map);
     return rc;
@@ -115,12 +118,9 @@ static str folder_name(const char *dir) {
 err provider_local_open(fs *disk, const char *model_dir, const char *precision, provider **out) {
     static const provider_ops ops = {local_embed, local_close};
     *out = NULL;
-    encode_precision p;
-    if (!encode_precision_parse(str_of(precision), &p))
-        return err_set_field(ERR_INVALID, "precision", "precision: expected f32, bf16 or int8");
     local *l = mem_zalloc(1, sizeof *l);
     if (!l) return ERR_NO_MEMORY;
-    err rc = open_model(disk, model_dir, p, &l->model);
+    err rc = provider_model_open(disk, model_dir, precision, &l->model);
     if (rc == OK) rc = mutex_init(&l->mu);
     if (rc != OK) {
         encode_model_close(l->model);
@@ -130,6 +130,6 @@ err provider_local_open(fs *disk, const char *model_dir, const char *precision, 
     str name = folder_name(model_dir);
     char space[SPACE_BYTES];
     snprintf(space, sizeof space, "local/%.*s/%s/%zu/cosine", (int)MIN(name.len, 64), name.ptr,
-             encode_precision_name(p), encode_dim(l->model));
+             encode_precision_name(encode_precision_of(l->model)), encode_dim(l->model));
     return provider_make(&ops, l, space, (uint32_t)encode_dim(l->model), LOCAL_TEXTS_MAX, out);
 }

@@ -26,6 +26,10 @@ typedef struct provider provider;
 /* precision: "f32", "bf16" or "int8"; part of the space. */
 MUST_USE err provider_local_open(fs *fs, const char *model_dir, const char *precision,
                                  provider **out);
+/* Only the model, for benchmarks: close it by encode_model_close. */
+struct encode_model;
+MUST_USE err provider_model_open(fs *fs, const char *model_dir, const char *precision,
+                                 struct encode_model **out);
 /* Unit vectors from hashed words and character trigrams: texts that share words are near. */
 MUST_USE err provider_mock_open(uint32_t dim, provider **out);
 void provider_close(provider *p);

@@ -15,7 +15,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, URL_BYTES = 160, QUEUE_MAX = 1024, GRACE_MS = 10000, LOOPS_MAX = 2 };
+enum {
+    PATH_BYTES = INSTANCE_PATH_MAX,
+    URL_BYTES = 160,
+    QUEUE_MAX = 1024,
+    GRACE_MS = 10000,
+    LOOPS_MAX = 2
+};
 
 struct instance {
     instance_options o;
@@ -55,7 +61,7 @@ static bool has_model(const char *dir) {
     return n < (int)sizeof path && fs_exists(fs_real(), path);
 }
 
-static err default_model(char path[PATH_BYTES]) {
+err instance_model_dir(char path[INSTANCE_PATH_MAX]) {
     const char *cache = getenv("KITH_CACHE"), *xdg = getenv("XDG_CACHE_HOME"),
                *home = getenv("HOME");
     if (cache && cache[0])
@@ -82,7 +88,7 @@ err instance_model(const char *model, const char *precision, provider **out) {
         return provider_mock_open((uint32_t)dim, out);
     }
     if (!model || !model[0]) {
-        TRY(default_model(path));
+        TRY(instance_model_dir(path));
         model = path;
     }
     return provider_local_open(fs_real(), model, precision, out);

@@ -41,4 +41,8 @@ shard *instance_shard(instance *k);
  * /usr/share/kith/model. */
 MUST_USE err instance_model(const char *model, const char *precision, provider **out);
 
+/* The folder that NULL stands for, into path[INSTANCE_PATH_MAX]. */
+#define INSTANCE_PATH_MAX 4096
+MUST_USE err instance_model_dir(char path[INSTANCE_PATH_MAX]);
+
 #endif
