@@ -63,7 +63,7 @@ static void read_calls(journal *j, const uint8_t *acknowledged, uint64_t count, 
     journal_reader_close(rd);
 }
 
-enum { POWER_CALLS = 60 };
+enum { POWER_CALLS = 60, POWER_MORE = 5, POWER_ALL = POWER_CALLS + POWER_MORE };
 
 /* Works until the fault plan kills the disk; tells what was acknowledged. */
 static void power_work(fs *disk, const journal_options *o, uint8_t *acknowledged) {
@@ -80,23 +80,51 @@ static void power_work(fs *disk, const journal_options *o, uint8_t *acknowledged
     journal_close(j);
 }
 
+static void print_problem(void *ctx, const journal_problem *p) {
+    (void)ctx;
+    if (p->code != OK)
+        print_message("%s: offset %llu, record %llu: %s\n", p->file, (unsigned long long)p->offset,
+                      (unsigned long long)p->lsn, p->text);
+}
+
 static void power_check(fs *after, const journal_options *o, const uint8_t *acknowledged) {
     bool any = false;
-    for (int i = 1; i <= POWER_CALLS; i++) any |= acknowledged[i];
+    for (int i = 1; i <= POWER_ALL; i++) any |= acknowledged[i];
     journal *j;
-    err rc = journal_verify(after, "j", NULL, NULL, NULL);
-    assert_true(rc == OK || (rc == ERR_NOT_FOUND && !any));
+    err rc = journal_verify(after, "j", print_problem, NULL, NULL);
+    if (rc != OK && (rc != ERR_NOT_FOUND || any)) fail_msg("verify: %s", err_detail());
     assert_ok(journal_open(after, "j", o, &j));
     seen s;
-    read_calls(j, acknowledged, POWER_CALLS, &s);
+    read_calls(j, acknowledged, POWER_ALL, &s);
     uint64_t last;
-    assert_ok(append_call(j, POWER_CALLS + 1, &last));
+    assert_ok(append_call(j, POWER_ALL + 1, &last));
     assert_int_equal(last, journal_head_lsn(j));
     journal_close(j);
     assert_ok(journal_open(after, "j", o, &j));
     assert_int_equal(journal_recovered(j)->cut_bytes, 0);
-    read_calls(j, acknowledged, POWER_CALLS, &s);
-    assert_int_equal(s.last_call, POWER_CALLS + 1);
+    read_calls(j, acknowledged, POWER_ALL, &s);
+    assert_int_equal(s.last_call, POWER_ALL + 1);
+    journal_close(j);
+}
+
+/* The process died but not the machine: it is started again, and what its readers see then is as good as
+ * acknowledged, and it goes on. (The disk's handles are closed, what was not synced is in its cache still.) */
+static void power_seen(fs *disk, const journal_options *o, uint8_t *acknowledged) {
+    journal *j;
+    journal_reader *rd;
+    journal_record rec;
+    fs_fault_plan(disk, (fault_plan){0});
+    assert_ok(journal_open(disk, "j", o, &j));
+    assert_ok(journal_reader_open(j, 1, &rd));
+    while (journal_read(rd, &rec) == OK) acknowledged[record_number(&rec) / 10] = 1;
+    journal_reader_close(rd);
+    uint64_t last;
+    for (uint64_t i = POWER_CALLS + 1; i <= POWER_ALL; i++) {
+        assert_ok(append_call(j, i, &last));
+        acknowledged[i] = 1;
+    }
+    fs_fault_plan(disk,
+                  (fault_plan){.kinds = FAULT_ALL, .nth = 1, .code = ERR_IO, .forever = true});
     journal_close(j);
 }
 
@@ -104,7 +132,7 @@ static void power_seed(uint64_t seed) {
     rng r;
     rng_seed(&r, seed);
     fs *sim, *disk, *after, *again;
-    uint8_t acknowledged[POWER_CALLS + 2] = {0};
+    uint8_t acknowledged[POWER_ALL + 2] = {0};
     journal_options o = {.segment_bytes = rng_below(&r, 2) ? 4096 : 16384,
                          .mark_sync_always = rng_below(&r, 4) == 0};
     assert_ok(fs_sim_open(&sim));
@@ -116,6 +144,7 @@ static void power_seed(uint64_t seed) {
                                      .forever = true,
                                      .torn = rng_below(&r, 2)});
     power_work(disk, &o, acknowledged);
+    if (rng_below(&r, 2)) power_seen(disk, &o, acknowledged);
     for (int i = 0; i < 4; i++) {
         assert_ok(fs_sim_crash(sim, &r, &after));
         /* Half the time recovery itself is cut off and has to be done again. */
@@ -141,14 +170,21 @@ static void power_seed(uint64_t seed) {
     fs_sim_close(sim);
 }
 
+static uint64_t seed_now; /* of the run in hand: a failure leaves the test by a jump */
+
+static int tell_seed(void **state) {
+    (void)state;
+    print_message("last seed %llu (KITH_SEED=... repeats one)\n", (unsigned long long)seed_now);
+    return 0;
+}
+
 static void power_cuts(void **state) {
     (void)state;
     const char *one = getenv("KITH_SEED");
     uint64_t first = one ? strtoull(one, NULL, 10) : 1;
     uint64_t count = one ? 1 : test_is_long() ? 25000 : 500;
-    for (uint64_t seed = first; seed < first + count; seed++) {
-        power_seed(seed);
-    }
+    for (seed_now = first; seed_now < first + count; seed_now++) power_seed(seed_now);
+    seed_now--;
 }
 
 /* --- SIGKILL ------------------------------------------------------------------------------------------ */
@@ -255,7 +291,7 @@ static void kill_nine(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(power_cuts),
+        cmocka_unit_test_teardown(power_cuts, tell_seed),
         cmocka_unit_test(kill_nine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

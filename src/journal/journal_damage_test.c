@@ -2,6 +2,7 @@
  * Detected always, by opening, reading or verify; never a crash, never a record that was not appended.
  * And its opposite: a tail that nobody was told of is cut at any byte, and nothing else with it.
  */
+#include "journal/journal_int.h"
 #include "journal/journal_test_util.h"
 
 #define CALLS 16 /* two segments and a bit */
@@ -249,6 +250,100 @@ static void another_history(void **state) {
     fs_sim_close(other);
 }
 
+/* Changes the record at p with care: its CRC is right again. */
+static void forge(uint8_t *p, size_t bytes, uint32_t seed) {
+    uint32_t crc = crc32c(seed, p + FRAME_HEADER, bytes - FRAME_HEADER);
+    crc = crc32c(crc32c(crc, p, 4), p + 8, FRAME_HEADER - 8);
+    le32_put(p + 4, crc);
+}
+
+/* An edit by someone who knows the format is seen by the chain, and at the last record by the mark. */
+static void forged_records(void **state) {
+    (void)state;
+    fs *disk, *copy;
+    uint64_t last = build(&disk, CALLS), lsn, forged = 0;
+    name_log l = {0};
+    mark m;
+    unsigned bad;
+    assert_ok(mark_read(disk, "j", &m, &bad));
+    assert_ok(fs_list(disk, "j", log_name, &l));
+    for (unsigned i = 0; i < l.count; i++) {
+        uint8_t *p;
+        size_t n, bytes;
+        assert_ok(file_read_all(disk, l.names[i], 1 << 20, &p, &n));
+        for (size_t at = SEGMENT_HEADER; at + FRAME_MIN <= n; at += bytes) {
+            bytes = frame_peek(p + at, &lsn);
+            if (bytes == 0) break;
+            static const size_t offsets[] = {16, 24, 40, 72}; /* time, kind, chain, key */
+            for (size_t k = 0; k < COUNT_OF(offsets) + 1; k++) {
+                uint8_t *edit = mem_dup(p, n);
+                edit[at + (k < COUNT_OF(offsets) ? offsets[k] : bytes - 9)] ^= 1;
+                forge(edit + at, bytes, journal_seed(m.id));
+                found f = {0};
+                journal *j;
+                assert_ok(fs_sim_copy(disk, &copy));
+                assert_ok(fs_sim_put(copy, l.names[i], edit, n));
+                assert_err(journal_verify(copy, "j", count_problem, &f, NULL), ERR_CORRUPT);
+                if (i + 1 == l.count) assert_err(journal_open(copy, "j", &small, &j), ERR_CORRUPT);
+                fs_sim_close(copy);
+                mem_free(edit);
+                forged++;
+            }
+        }
+        mem_free(p);
+    }
+    assert_int_equal(forged, last * 5);
+    fs_sim_close(disk);
+}
+
+static int64_t told_time(void *ctx) {
+    return *(int64_t *)ctx;
+}
+
+/* A segment that was written anew from its start holds in itself, but its neighbours do not. */
+static void a_forged_segment(void **state) {
+    (void)state;
+    fs *a, *b, *copy;
+    journal *j;
+    uint64_t last;
+    uint8_t id[JOURNAL_ID_BYTES] = "one and the same";
+    int64_t now;
+    journal_options o = {.segment_bytes = 4096, .id = id, .wall_ms = told_time, .wall_ctx = &now};
+    fs **disks[2] = {&a, &b};
+    for (int d = 0; d < 2; d++) {
+        assert_ok(fs_sim_open(disks[d]));
+        assert_ok(journal_open(*disks[d], "j", &o, &j));
+        for (uint64_t n = 1; n <= 90; n++) { /* equal but for the times from record 5 on */
+            now = n < 5 ? 1000 : 2000 + d;
+            assert_ok(test_append(j, n, 1, &last));
+        }
+        journal_close(j);
+    }
+    name_log l = {0};
+    assert_ok(fs_list(a, "j", log_name, &l));
+    assert_true(l.count >= 3);
+    for (unsigned i = 0; i + 1 < l.count; i++) {
+        assert_ok(fs_sim_copy(a, &copy));
+        copy_file(b, l.names[i], copy, l.names[i]);
+        assert_err(journal_verify(copy, "j", NULL, NULL, NULL), ERR_CORRUPT);
+        assert_ok(journal_open(copy, "j", &o, &j)); /* reads only the last segment... */
+        journal_reader *rd;
+        journal_record rec;
+        err rc;
+        assert_ok(journal_reader_open(j, 1, &rd)); /* ...but readers meet it */
+        while ((rc = journal_read(rd, &rec)) == OK) {}
+        assert_int_equal(rc, ERR_CORRUPT);
+        uint64_t stays = journal_reader_lsn(rd);
+        assert_err(journal_read(rd, &rec), ERR_CORRUPT);
+        assert_int_equal(journal_reader_lsn(rd), stays);
+        journal_reader_close(rd);
+        journal_close(j);
+        fs_sim_close(copy);
+    }
+    fs_sim_close(a);
+    fs_sim_close(b);
+}
+
 /* The last append call, cut or scrambled at each of its bytes, with the mark of before it. */
 static void torn_tails(void **state) {
     (void)state;
@@ -401,6 +496,8 @@ int main(void) {
         cmocka_unit_test(every_file_missing),
         cmocka_unit_test(swapped_and_foreign_segments),
         cmocka_unit_test(another_history),
+        cmocka_unit_test(forged_records),
+        cmocka_unit_test(a_forged_segment),
         cmocka_unit_test(torn_tails),
         cmocka_unit_test(damage_before_a_later_group),
         cmocka_unit_test(leftovers_are_removed),

@@ -250,6 +250,30 @@ static void a_full_disk_is_survived(void **state) {
     }
 }
 
+/* What a full disk cut off is gone before the next write, not only when it is written over. */
+static void nothing_half_written_stays(void **state) {
+    (void)state;
+    fs *sim, *disk;
+    journal *j;
+    oracle o = {0};
+    journal_summary sum;
+    assert_ok(fs_sim_open(&sim));
+    assert_ok(fs_fault_open(sim, &disk));
+    assert_ok(journal_open(disk, "j", NULL, &j));
+    fs_fault_plan(disk,
+                  (fault_plan){.kinds = FAULT_WRITE, .nth = 1, .code = ERR_NO_SPACE, .torn = true});
+    assert_err(oracle_append(&o, j, 100), ERR_NO_SPACE);
+    assert_ok(journal_verify(sim, "j", NULL, NULL, &sum));
+    assert_true(sum.notes > 0); /* half of it is there, as a torn tail */
+    assert_ok(oracle_append(&o, j, 1));
+    journal_close(j);
+    assert_ok(journal_verify(sim, "j", NULL, NULL, &sum));
+    assert_int_equal(sum.notes, 0);
+    check_afterwards(disk, &o);
+    fs_fault_close(disk);
+    fs_sim_close(sim);
+}
+
 static void every_allocation_fails(void **state) {
     (void)state;
     for (long nth = 1, done = 0; !done; nth += test_is_long() ? 1 : 1 + nth / 16) {
@@ -277,6 +301,7 @@ int main(void) {
         cmocka_unit_test(fail_all),
         cmocka_unit_test(a_failed_sync_is_final),
         cmocka_unit_test(a_full_disk_is_survived),
+        cmocka_unit_test(nothing_half_written_stays),
         cmocka_unit_test(every_allocation_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,8 +17,8 @@
  *  4. Else nobody was told of the tail: it is cut, and told in the recovery report.
  *  5. The record at the mark must have the mark's chain hash: a journal that was rewritten from some
  *     point on is ERR_CORRUPT even when its own chain holds.
- *  6. What was found is synced before anyone reads it: a record that was in the page cache only would
- *     else be seen and then lost.
+ *  6. What was found is synced, bytes and names, before anyone reads it: a record that was in the page
+ *     cache only would else be seen, or built upon, and then lost.
  *
  * What this cannot see: damage to exactly the last group by a power cut's companion within mark_sync_ms
  * (no later group, stale mark) looks like a torn tail; with mark_sync_always it does not. And a
@@ -288,6 +288,7 @@ static err recover(recovery *r) {
         TRY(recover_last(r));
     }
     TRY(remove_temps(r));
+    TRY(fs_sync_dir(j->disk, j->dir)); /* a crash may have come between a rename and this */
     j->recovery.segments = j->segment_count;
     return rewrite_mark(r);
 }
