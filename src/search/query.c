@@ -463,6 +463,33 @@ err query_parse(str text, str viewer, arena *a, query *out) {
     return rc;
 }
 
+err query_literal(str text, arena *a, str *out) {
+    str in = utf8_cut(text, SEARCH_QUERY_MAX / 2);
+    parser p = {.text = in};
+    char *t = arena_alloc(a, 2 * in.len + 2);
+    if (!t) return ERR_NO_MEMORY;
+    size_t n = 0;
+    bool start = true; /* of a word */
+    for (size_t at = 0; at < in.len;) {
+        size_t next = at, value;
+        uint32_t c = utf8_next(in, &next);
+        bool skip = is_quote(c) || (start && c == '-');
+        bool op = start && !skip && operator_at(&p, at, false, &value) != OP_NONE;
+        if (op) next = value; /* "from:x" becomes "from: x" */
+        if (skip) {
+            t[n++] = ' ';
+        } else {
+            memcpy(t + n, in.ptr + at, next - at);
+            n += next - at;
+            if (op) t[n++] = ' ';
+        }
+        start = skip || op || is_space(c);
+        at = next;
+    }
+    *out = str_from(t, n);
+    return OK;
+}
+
 static attrs_strs strs_of(const query_strs *s) {
     return (attrs_strs){s->items, s->count};
 }

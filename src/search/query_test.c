@@ -205,6 +205,24 @@ static void refused(void **state) {
     assert_int_equal(query_parse(str_from(text, n - 9), STR(""), &mem, &q), OK);
 }
 
+static void literal_text(void **state) {
+    (void)state;
+    static const char *const texts[] = {"He said \"go home\" -- from:ana -not before:tomorrow",
+                                        "--x -\"y\" in:thread:z from:from:a \"-q\" -from:b",
+                                        "plain", ""};
+    static const char *const want[] = {"He said go home from: ana not before: tomorrow",
+                                       "x y in: thread: z from: from: a q from: b", "plain", ""};
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        str s;
+        assert_int_equal(query_literal(str_of(texts[i]), &mem, &s), OK);
+        query q;
+        assert_int_equal(query_parse(s, STR(""), &mem, &q), OK);
+        assert_str(q.text, want[i]);
+        assert_int_equal(q.n_phrases + q.n_nots, 0);
+        assert_true(query_filter_empty(&q));
+    }
+}
+
 static void memory_runs_out(void **state) {
     (void)state;
     str text = STR("from:ana \"a phrase here\" -word -\"not this\" before:2024-05 cats");
@@ -225,10 +243,10 @@ static void memory_runs_out(void **state) {
 int main(void) {
     arena_init(&mem, 64 * MIB);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_text),     cmocka_unit_test(phrases_and_nots),
-        cmocka_unit_test(operators),      cmocka_unit_test(flags),
-        cmocka_unit_test(times),          cmocka_unit_test(refused),
-        cmocka_unit_test(memory_runs_out)};
+        cmocka_unit_test(plain_text),   cmocka_unit_test(phrases_and_nots),
+        cmocka_unit_test(operators),    cmocka_unit_test(flags),
+        cmocka_unit_test(times),        cmocka_unit_test(refused),
+        cmocka_unit_test(literal_text), cmocka_unit_test(memory_runs_out)};
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
     arena_deinit(&mem);
     return rc;
