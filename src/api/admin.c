@@ -1,11 +1,12 @@
 /* Embeddings of texts, and the state of the program.
  *
- * Texts are embedded in the provider's own batch size; a request's limit (API_EMBED_MAX, or OpenAI's
- * number in embeddings.c) bounds the memory: 2,048 vectors of 384 singles are 3 MiB of the arena.
+ * Texts are embedded in the provider's own batch size; a request's limit (API_EMBED_MAX, or
+ * OpenAI's number in embeddings.c) bounds the memory: 2,048 vectors of 384 singles are 3 MiB of the
+ * arena.
  *
- * Status is made of what the shard and the searcher already count; nothing is walked. Four folds are
- * shown: store and words, which move together in batches, vectors (records that are in the graph),
- * and embed (texts without a vector). Resident memory is the kernel's word (VmRSS).
+ * Status is made of what the shard and the searcher already count; nothing is walked. Four folds
+ * are shown: store and words, which move together in batches, vectors (records that are in the
+ * graph), and embed (texts without a vector). Resident memory is the kernel's word (VmRSS).
  */
 #include "api/api_int.h"
 

@@ -3,7 +3,8 @@
  *
  *     api *a;
  *     TRY(api_open(&(api_options){.keys = k, .version = "0.1.0", .files = ui_files, ...}, &a));
- *     net.ctx = a, net.route = api_route_request, net.inline_handler = api_inline, net.handler = api_handle;
+ *     net.ctx = a, net.route = api_route_request;
+ *     net.inline_handler = api_inline, net.handler = api_handle;
  *     TRY(net_server_open(&net, &server));        // answers /healthz; /readyz says "starting"
  *     TRY(shard_open(..., &s));                   // may take long; api_starting tells how far
  *     api_attach(a, s, searcher, provider);
@@ -12,23 +13,25 @@
  *     TRY(api_invoke(a, API_OP_SEARCH, &request, arena, (void **)&response, &lsn));
  *
  * A handler takes a request struct and gives a response struct; which wire carries it, it does not
- * know. Errors become application/problem+json: {type, title, status, code, detail, field, expected}
- * with the code of err_name and the status written in base/err.h; ERR_AGAIN and ERR_TIMEOUT say
- * Retry-After. Details of the world's failures (they name files) are told to loopback peers and to
- * the log only. POST /v1/embeddings and GET /v1/models answer errors in OpenAI's form.
+ * know. Errors become application/problem+json: {type, title, status, code, detail, field,
+ * expected} with the code of err_name and the status written in base/err.h; ERR_AGAIN and
+ * ERR_TIMEOUT say Retry-After. Details of the world's failures (they name files) are told to
+ * loopback peers and to the log only. POST /v1/embeddings and GET /v1/models answer errors in
+ * OpenAI's form.
  *
  * Headers of every answer: Kith-LSN (the position it saw or made) and Kith-Request-Id (echoed when
  * it is 1 to 64 of A-Z a-z 0-9 . _ -, else made). Kith-Min-LSN: N waits up to API_MIN_LSN_MS until
  * N is applied, then 504; 504 at once when N is not even in the journal.
  *
  * Access (auth.c). A bearer token must be a live key with the scope of the operation. Without a
- * token: search and write are open to loopback peers, unless keys_always, when the request looks local
- * all through: Host is a loopback name (else a proxy stands in front, or a page rebinds its DNS name) and
- * Origin, when there is one, is this server (else another site's page is asking). Everything else
- * is 401. Health, the OpenAPI page and the static files hold nothing secret and are open.
+ * token: search and write are open to loopback peers, unless keys_always, when the request looks
+ * local all through: Host is a loopback name (else a proxy stands in front, or a page rebinds its
+ * DNS name) and Origin, when there is one, is this server (else another site's page is asking).
+ * Everything else is 401. Health, the OpenAPI page and the static files hold nothing secret and are
+ * open.
  *
- * Threads: any. api_attach may be called while requests run. Ownership: everything in the options is
- * borrowed and must outlive the api.
+ * Threads: any. api_attach may be called while requests run. Ownership: everything in the options
+ * is borrowed and must outlive the api.
  */
 #ifndef KITH_API_H
 #define KITH_API_H

@@ -67,7 +67,8 @@ MUST_USE err api_ready(api *a);
 void *api_new(api_call *c, const ProtobufCMessageDescriptor *d);
 /* Text in the arena for a message's field; "" for an empty one; NULL without memory. */
 char *api_text(api_call *c, str s);
-/* ERR_INVALID naming `field` unless s is 1 to POST_ID_MAX bytes of UTF-8 without control characters. */
+/* ERR_INVALID naming `field` unless s is 1 to POST_ID_MAX bytes of UTF-8 without control
+ * characters. */
 MUST_USE err api_check_id(str s, const char *field);
 /* wait "" | "applied" | "searchable" */
 typedef enum api_wait { API_WAIT_NONE, API_WAIT_APPLIED, API_WAIT_SEARCHABLE } api_wait;
@@ -133,7 +134,8 @@ void api_respond_method(api *a, net_request *rq, const api_http *h, str allow);
 /* Headers of a streamed answer; `out` holds at least API_HEADERS_MAX. */
 #define API_HEADERS_MAX 16
 size_t api_headers(net_request *rq, const api_http *h, const api_answer *answer, net_header *out);
-/* The members of a problem document, without the brackets; for batch lines without type and title. */
+/* The members of a problem document, without the brackets; for batch lines without type and title.
+ */
 void api_problem_members(strbuf *b, err code, bool local, bool brief);
 
 void api_run_batch(api *a, net_request *rq, api_http *h);

@@ -9,8 +9,8 @@
  * and no Sec-Fetch-Site: cross-site. Forwarded headers are not believed in either direction, but
  * their presence shows a proxy.
  *
- * A token that is sent is always checked: a wrong one is refused even where none is needed, so that a
- * client learns of its mistake at once.
+ * A token that is sent is always checked: a wrong one is refused even where none is needed, so that
+ * a client learns of its mistake at once.
  */
 #include "api/api_int.h"
 

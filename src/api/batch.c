@@ -7,8 +7,8 @@
  *
  * A bad line is answered and passed over. A line over API_LINE_MAX is skipped to its end. A group
  * that the shard refuses as a whole gets that error on each of its lines; when the cause will not
- * pass (disk full, a failed file), the answer ends there: fewer results than lines. ERR_AGAIN is waited
- * out here, up to AGAIN_TRIES: the client has no better way to wait.
+ * pass (disk full, a failed file), the answer ends there: fewer results than lines. ERR_AGAIN is
+ * waited out here, up to AGAIN_TRIES: the client has no better way to wait.
  *
  * Sending the same batch again is harmless: what is there already is "unchanged" and not appended.
  * `lsn` of a result is a position at or behind its record: having applied it means having the post.

@@ -1,12 +1,13 @@
-/* POST /v1/embeddings and GET /v1/models: OpenAI's format, so that programs written for it need only
- * another base address.
+/* POST /v1/embeddings and GET /v1/models: OpenAI's format, so that programs written for it need
+ * only another base address.
  *
  * It is a second face of the embed operation, with its own words: `input` is a text or a list of
- * texts, `encoding_format` float or base64 (little-endian singles), `dimensions` only what the model
- * has (kith does not cut vectors: two lengths would be two spaces), `model` this server's or absent.
- * Lists of tokens are refused by name: token numbers of another tokenizer mean nothing here.
- * Unknown members are refused, as OpenAI does. Errors are {"error": {message, type, param, code}}.
- * Texts count as documents: OpenAI knows no task. The model id is the second part of the space's name
+ * texts, `encoding_format` float or base64 (little-endian singles), `dimensions` only what the
+ * model has (kith does not cut vectors: two lengths would be two spaces), `model` this server's or
+ * absent. Lists of tokens are refused by name: token numbers of another tokenizer mean nothing
+ * here. Unknown members are refused, as OpenAI does. Errors are {"error": {message, type, param,
+ * code}}. Texts count as documents: OpenAI knows no task. The model id is the second part of the
+ * space's name
  * ("local/all-minilm-l6-v2/384/cosine").
  */
 #include "api/api_int.h"

@@ -1,6 +1,6 @@
 /* The fakes of fake_test.h. They keep the contracts of the headers they stand for and no more:
- * a put is applied at once unless the shard is `stuck`, a search finds the posts whose text holds q,
- * a vector is four numbers from the text's hash. Single-threaded.
+ * a put is applied at once unless the shard is `stuck`, a search finds the posts whose text holds
+ * q, a vector is four numbers from the text's hash. Single-threaded.
  */
 #include "api/fake_test.h"
 

@@ -59,8 +59,8 @@ typedef struct fake_http {
     bool cancelled;
 } fake_http;
 
-/* Sends through route, inline and handle, as net does. headers: "name: value\n" each, names in lower
- * case. From loopback, with Host localhost, unless `headers` names a "x-test-peer: far". */
+/* Sends through route, inline and handle, as net does. headers: "name: value\n" each, names in
+ * lower case. From loopback, with Host localhost, unless `headers` names a "x-test-peer: far". */
 fake_http *fake_send(api *a, const char *method, const char *target, const char *headers, str body);
 /* The same with the body in pieces, and maybe cut off (err after the last piece). */
 fake_http *fake_send_pieces(api *a, const char *method, const char *target, const char *headers,

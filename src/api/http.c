@@ -1,9 +1,9 @@
 /* Operations over HTTP: request in, handler, answer out.
  *
  * net calls three times. api_route_request, when the head is there: it finds the route and settles
- * access before a byte of the body is read, so strangers cannot make the server hold bodies; what it found
- * hangs at rq->user. api_inline, when the body is there, on the loop: only what cannot block. Then
- * api_handle on a worker.
+ * access before a byte of the body is read, so strangers cannot make the server hold bodies; what
+ * it found hangs at rq->user. api_inline, when the body is there, on the loop: only what cannot
+ * block. Then api_handle on a worker.
  *
  * A request message is made of three sources in this order: the body (all of it, or one field), the
  * query parameters (the rest of the fields; none when the body is all), and the path's variable. A

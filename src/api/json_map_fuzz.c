@@ -1,7 +1,7 @@
 /* Hostile JSON and query strings into messages, and back.
  *
- * The first byte chooses: a post, a search request, an answer (lists of messages), an embed request or
- * a query. What is read must write, read again, and write the same bytes: the mapping is its own
+ * The first byte chooses: a post, a search request, an answer (lists of messages), an embed request
+ * or a query. What is read must write, read again, and write the same bytes: the mapping is its own
  * oracle. The input is copied exactly, so a read past its end is seen.
  */
 #include "api/json_map.h"

@@ -1,8 +1,9 @@
 /* Query parameters and path variables into messages.
  *
- * A name is a dotted path of fields; each step but the last must be a message, which is made when it
- * is first named. A name of one step that the message does not have is tried in its member
- * `filter`, which is how `author=a` comes to mean `filter.author=a` for every operation that filters.
+ * A name is a dotted path of fields; each step but the last must be a message, which is made when
+ * it is first named. A name of one step that the message does not have is tried in its member
+ * `filter`, which is how `author=a` comes to mean `filter.author=a` for every operation that
+ * filters.
  *
  * Invariants: a field that is no list is set at most once (the fields set so far are remembered by
  * their descriptors, which are unique because a message type occurs once under a request); a list

@@ -1,15 +1,16 @@
 /* JSON into messages: a walk over the document with its own stack.
  *
- * A level is one JSON object being read into one message. Members are taken in the order of the text;
- * scalars and lists of scalars are read at once, an object pushes a level, a list of objects keeps
- * its place in `items` while its levels come and go. The stack has a fixed depth (messages of ours
- * nest four deep), so hostile nesting ends at an "unknown field" or a "wrong type" long before.
+ * A level is one JSON object being read into one message. Members are taken in the order of the
+ * text; scalars and lists of scalars are read at once, an object pushes a level, a list of objects
+ * keeps its place in `items` while its levels come and go. The stack has a fixed depth (messages of
+ * ours nest four deep), so hostile nesting ends at an "unknown field" or a "wrong type" long
+ * before.
  *
  * The path of an error is built from the levels only when there is an error: posts[3].text.
  *
  * Members of a Post that are not fields are collected when its object ends, by a second walk over
- * its keys: rare enough, and it keeps the first walk free of a builder. They are written compactly as
- * one JSON object, so the same members give the same bytes whatever their spacing was.
+ * its keys: rare enough, and it keeps the first walk free of a builder. They are written compactly
+ * as one JSON object, so the same members give the same bytes whatever their spacing was.
  * Invariants: (1) every field at most once, (2) nothing of `out` is set when reading fails,
  * (3) everything read is in the arena.
  */

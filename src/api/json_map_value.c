@@ -1,8 +1,8 @@
-/* Single values: how a number, a text, a time or a list of bytes comes out of JSON or out of a query
- * parameter, and into the slot of a message.
+/* Single values: how a number, a text, a time or a list of bytes comes out of JSON or out of a
+ * query parameter, and into the slot of a message.
  *
- * Both sources share one rule per kind, so that `limit=10`, {"limit": 10} and {"limit": "10"} mean the
- * same and fail the same: text goes through map_from_text, JSON numbers straight to the range
+ * Both sources share one rule per kind, so that `limit=10`, {"limit": 10} and {"limit": "10"} mean
+ * the same and fail the same: text goes through map_from_text, JSON numbers straight to the range
  * check. Invariants:
  *  1. A slot is written only when the whole value is good.
  *  2. Every error reads "expected X, got Y"; X becomes the member `expected` of the problem
@@ -23,39 +23,20 @@
 enum { POST_EXTRA = 9, POST_THREAD = 10, POST_LSN = 11 }; /* posts.proto; numbers never change */
 
 map_kind map_kind_of(const field_desc *f) {
-    switch (f->type) {
-    case PROTOBUF_C_TYPE_STRING:
-        return MAP_STRING;
-    case PROTOBUF_C_TYPE_BYTES:
-        return MAP_BYTES;
-    case PROTOBUF_C_TYPE_BOOL:
-        return MAP_BOOL;
-    case PROTOBUF_C_TYPE_ENUM:
-        return MAP_ENUM;
-    case PROTOBUF_C_TYPE_INT32:
-    case PROTOBUF_C_TYPE_SINT32:
-    case PROTOBUF_C_TYPE_SFIXED32:
-        return MAP_I32;
-    case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32:
-        return MAP_U32;
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-        return MAP_I64;
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-        return MAP_U64;
-    case PROTOBUF_C_TYPE_FLOAT:
-        return MAP_FLOAT;
-    case PROTOBUF_C_TYPE_DOUBLE:
-        return MAP_DOUBLE;
-    case PROTOBUF_C_TYPE_MESSAGE:
-        break;
-    }
+    static const unsigned char kinds[] = {
+        [PROTOBUF_C_TYPE_INT32] = MAP_I32,      [PROTOBUF_C_TYPE_SINT32] = MAP_I32,
+        [PROTOBUF_C_TYPE_SFIXED32] = MAP_I32,   [PROTOBUF_C_TYPE_INT64] = MAP_I64,
+        [PROTOBUF_C_TYPE_SINT64] = MAP_I64,     [PROTOBUF_C_TYPE_SFIXED64] = MAP_I64,
+        [PROTOBUF_C_TYPE_UINT32] = MAP_U32,     [PROTOBUF_C_TYPE_FIXED32] = MAP_U32,
+        [PROTOBUF_C_TYPE_UINT64] = MAP_U64,     [PROTOBUF_C_TYPE_FIXED64] = MAP_U64,
+        [PROTOBUF_C_TYPE_FLOAT] = MAP_FLOAT,    [PROTOBUF_C_TYPE_DOUBLE] = MAP_DOUBLE,
+        [PROTOBUF_C_TYPE_BOOL] = MAP_BOOL,      [PROTOBUF_C_TYPE_ENUM] = MAP_ENUM,
+        [PROTOBUF_C_TYPE_STRING] = MAP_STRING,  [PROTOBUF_C_TYPE_BYTES] = MAP_BYTES,
+        [PROTOBUF_C_TYPE_MESSAGE] = MAP_MESSAGE};
+    KITH_ASSERT((size_t)f->type < COUNT_OF(kinds));
     if (f->descriptor == &google__protobuf__timestamp__descriptor) return MAP_TIME;
     if (f->descriptor == &kith__v1__weight__descriptor) return MAP_WEIGHT;
-    return MAP_MESSAGE;
+    return (map_kind)kinds[f->type];
 }
 
 size_t map_elem_size(map_kind k) {
@@ -340,32 +321,30 @@ err map_from_text(arena *a, const field_desc *f, str s, void *slot) {
     return expected_text(k, s);
 }
 
-err map_from_json(arena *a, const field_desc *f, yyjson_val *v, void *slot) {
-    map_kind k = map_kind_of(f);
-    if (k == MAP_BOOL) {
-        if (!yyjson_is_bool(v)) return map_expected(expectation(k), v);
-        *(protobuf_c_boolean *)slot = yyjson_get_bool(v);
-        return OK;
-    }
-    if (k != MAP_MESSAGE && yyjson_is_str(v)) return map_from_text(a, f, json_str(v), slot);
-    if (!yyjson_is_num(v)) return map_expected(expectation(k), v);
-    switch (k) {
-    case MAP_FLOAT:
-    case MAP_DOUBLE:
-    case MAP_WEIGHT:
-        return put_real(a, k, yyjson_get_num(v), slot);
-    case MAP_ENUM:
-        k = MAP_I32;
-        break;
-    case MAP_I32:
-    case MAP_U32:
-    case MAP_I64:
-    case MAP_U64:
-        break;
-    default:
-        return map_expected(expectation(k), v);
-    }
+static bool is_real_kind(map_kind k) {
+    return k == MAP_FLOAT || k == MAP_DOUBLE || k == MAP_WEIGHT;
+}
+
+static bool is_int_kind(map_kind k) {
+    return k == MAP_I32 || k == MAP_U32 || k == MAP_I64 || k == MAP_U64 || k == MAP_ENUM;
+}
+
+static err put_int_json(map_kind k, yyjson_val *v, void *slot) {
+    if (k == MAP_ENUM) k = MAP_I32;
     if (yyjson_is_real(v)) return put_whole(k, yyjson_get_real(v), slot);
     if (yyjson_is_sint(v)) return put_signed(k, yyjson_get_sint(v), slot);
     return put_unsigned(k, yyjson_get_uint(v), slot);
+}
+
+err map_from_json(arena *a, const field_desc *f, yyjson_val *v, void *slot) {
+    map_kind k = map_kind_of(f);
+    if (k == MAP_BOOL && yyjson_is_bool(v)) {
+        *(protobuf_c_boolean *)slot = yyjson_get_bool(v);
+        return OK;
+    }
+    if (k != MAP_BOOL && k != MAP_MESSAGE && yyjson_is_str(v))
+        return map_from_text(a, f, json_str(v), slot);
+    if (yyjson_is_num(v) && is_real_kind(k)) return put_real(a, k, yyjson_get_num(v), slot);
+    if (yyjson_is_num(v) && is_int_kind(k)) return put_int_json(k, v, slot);
+    return map_expected(expectation(k), v);
 }

@@ -108,9 +108,9 @@ static void write_bytes(strbuf *out, const ProtobufCBinaryData *d) {
     strbuf_addc(out, '"');
 }
 
-/* True when one of eight bytes must be escaped: below 0x20, '"' or '\\'. Each test subtracts so that
- * a byte that is small enough borrows into its top bit; a byte over 0x7f never counts. A borrow may
- * mark a neighbour that is fine, which only sends the text the slow way. */
+/* True when one of eight bytes must be escaped: below 0x20, '"' or '\\'. Each test subtracts so
+ * that a byte that is small enough borrows into its top bit; a byte over 0x7f never counts. A
+ * borrow may mark a neighbour that is fine, which only sends the text the slow way. */
 static bool must_escape(uint64_t v) {
     const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
     uint64_t quote = v ^ (ones * '"'), slash = v ^ (ones * '\\');

@@ -1,6 +1,6 @@
-/* keys: who may call. DIR/keys.json (mode 0600) holds one entry a key: id, name, scopes, the hash of
- * its secret, when it was made, whether it is revoked. A token is "kith_<id>_<secret>" and is told
- * once, by the call that makes it.
+/* keys: who may call. DIR/keys.json (mode 0600) holds one entry a key: id, name, scopes, the hash
+ * of its secret, when it was made, whether it is revoked. A token is "kith_<id>_<secret>" and is
+ * told once, by the call that makes it.
  *
  *     char token[KEY_TOKEN_MAX];
  *     TRY(keys_birth(fs, dir, token));           // "" when the directory has keys already

@@ -1,9 +1,9 @@
 /* What is no operation: health, the OpenAPI page, the files of the web page.
  *
- * All of it is in the binary's read-only data and holds no secret, so it is answered on the loop, to
- * anyone. Files carry an entity tag (the content's hash) and Cache-Control: no-cache: a browser asks
- * each time and gets 304, and a new binary shows its new page at once. The content security policy
- * allows scripts and styles of this server only, no inline ones, no frames around it.
+ * All of it is in the binary's read-only data and holds no secret, so it is answered on the loop,
+ * to anyone. Files carry an entity tag (the content's hash) and Cache-Control: no-cache: a browser
+ * asks each time and gets 304, and a new binary shows its new page at once. The content security
+ * policy allows scripts and styles of this server only, no inline ones, no frames around it.
  */
 #include "api/api_int.h"
 

@@ -1,9 +1,10 @@
 /* Posts: put, get, delete, a whole thread.
  *
  * A put checks, asks the shard whether the same post is there (then a retry costs no record and
- * says "unchanged"), and appends. Whether it creates or replaces is read just before the append: two
- * puts of one new id at the same moment may both say "created"; the journal orders them all the same.
- * A put that brings a vector is always appended, because the stored vector cannot be compared.
+ * says "unchanged"), and appends. Whether it creates or replaces is read just before the append:
+ * two puts of one new id at the same moment may both say "created"; the journal orders them all the
+ * same. A put that brings a vector is always appended, because the stored vector cannot be
+ * compared.
  *
  * A thread is paged oldest first. The cursor is the place behind the last post, (created_at, doc),
  * with a checksum over it and the thread's id: a cursor of another thread is refused, not

@@ -1,8 +1,8 @@
 /* Answers: the headers that all have, and errors as documents.
  *
  * A problem document (RFC 9457) has type "about:blank", so its title is the status's phrase; what a
- * program branches on is `code`, what a person reads is `detail`. `expected` is cut out of a detail of
- * the form "... expected X, got Y", which is how every check in kith words itself, so that no
+ * program branches on is `code`, what a person reads is `detail`. `expected` is cut out of a detail
+ * of the form "... expected X, got Y", which is how every check in kith words itself, so that no
  * check has to build a document.
  *
  * Failures of the world and of ours (500, 507) may name files: strangers get the code and the

@@ -1,9 +1,9 @@
 /* Which request is which operation.
  *
  * Two tables: one made from the .proto files, one here for what is no rpc (streams, another's
- * format, health). A pattern is a literal path with at most one variable, which stands for one whole
- * segment; so a match is a prefix, a segment and a suffix, and about twenty of them are tried in
- * turn, which costs less than a microsecond and needs no tree.
+ * format, health). A pattern is a literal path with at most one variable, which stands for one
+ * whole segment; so a match is a prefix, a segment and a suffix, and about twenty of them are tried
+ * in turn, which costs less than a microsecond and needs no tree.
  *
  * Literals match their percent-encoded twins ("/v1/posts%3Abatch": some clients encode ':'), but an
  * encoded slash never ends a segment: an id may hold one. The variable is decoded strictly.

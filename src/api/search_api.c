@@ -1,6 +1,6 @@
-/* Search, similar, suggest: the searcher does the work and the checks of its own fields; what stands
- * here is what any wire needs: texts that are UTF-8 (JSON and queries are checked where they are
- * read, a request made in process is not), an id that is one, and the position that was seen.
+/* Search, similar, suggest: the searcher does the work and the checks of its own fields; what
+ * stands here is what any wire needs: texts that are UTF-8 (JSON and queries are checked where they
+ * are read, a request made in process is not), an id that is one, and the position that was seen.
  *
  * The answer's position is the searcher's own (SearchResponse.lsn), not the shard's at the time of
  * writing the headers: a client compares it with its writes, so it must not be too high.
