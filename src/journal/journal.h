@@ -16,13 +16,13 @@
  *   - Durability. An append returns OK after its bytes and those before it were synced to disk.
  *   - Atomicity. All records of one append call survive a crash, or none.
  *   - Honesty. Each record carries a CRC-32C and the BLAKE2b hash of the record before it; a mark
- *     kept in another file says how far the journal was durable. A torn tail that nobody was told of
- *     is cut on opening and reported; anything acknowledged that is damaged or missing is
+ *     kept in another file says how far the journal was durable. A torn tail that nobody was told
+ *     of is cut on opening and reported; anything acknowledged that is damaged or missing is
  *     ERR_CORRUPT with file, offset and LSN, never skipped.
  * The format on disk and the reasons are in docs/journal.md and at the top of journal_format.c.
  *
- * Threads: every call may be made from any thread at once, but for journal_close (no other call may
- * be running or come after) and a reader, which belongs to one thread at a time.
+ * Threads: every call may be made from any thread at once, but for journal_close (no other call
+ * may be running or come after) and a reader, which belongs to one thread at a time.
  *
  * Errors of appends: ERR_INVALID and ERR_TOO_LARGE (the entry is wrong, nothing was written);
  * ERR_AGAIN (asynchronous queue full, or out of file descriptors) and ERR_NO_SPACE (disk full):
@@ -102,9 +102,10 @@ typedef struct journal_recovery {
     bool mark_slot_bad;   /* one of the mark's two slots was torn or damaged; it was rewritten */
 } journal_recovery;
 
-/* Opens or makes the journal in directory `dir` (made when missing; its parent must exist) and takes
- * its lock. ERR_AGAIN: another process has it (the detail says which). ERR_CORRUPT: acknowledged
- * records are damaged or missing; nothing was changed. ERR_UNSUPPORTED: a newer format. */
+/* Opens or makes the journal in directory `dir` (made when missing; its parent must exist) and
+ * takes its lock. ERR_AGAIN: another process has it (the detail says which). ERR_CORRUPT:
+ * acknowledged records are damaged or missing; nothing was changed. ERR_UNSUPPORTED: a newer
+ * format. */
 MUST_USE err journal_open(fs *fs, const char *dir, const journal_options *opt, journal **out);
 /* Waits for queued appends (their callbacks run), syncs the mark and gives the lock back. Readers
  * must be closed before. NULL is fine. */
@@ -119,8 +120,9 @@ typedef struct journal_entry {
     str body;        /* borrowed for the call; opaque */
 } journal_entry;
 
-/* Appends n entries (1 to JOURNAL_ENTRIES_MAX) as one unit and returns when they are durable; their
- * numbers are *first to *last. Threads that wait at the same time share one write and one sync. */
+/* Appends n entries (1 to JOURNAL_ENTRIES_MAX) as one unit and returns when they are durable;
+ * their numbers are *first to *last. Threads that wait at the same time share one write and one
+ * sync. */
 MUST_USE err journal_append(journal *j, const journal_entry *entries, size_t n, uint64_t *first,
                             uint64_t *last);
 
@@ -128,15 +130,17 @@ MUST_USE err journal_append(journal *j, const journal_entry *entries, size_t n, 
  * says why, during the call). */
 typedef void (*journal_done)(void *ctx, err rc, uint64_t first, uint64_t last);
 
-/* The same without waiting: queues a copy and returns. When it returned OK, `done` is called exactly
- * once, from another thread (whichever led the commit), in LSN order, perhaps before this call
- * returns. `done` must be quick (post to an event loop, signal) and must not call
- * journal_append or journal_close. Any other result: `done` is not called; ERR_AGAIN: the queue is full. */
+/* The same without waiting: queues a copy and returns. When it returned OK, `done` is called
+ * exactly once, from another thread (whichever led the commit), in LSN order, perhaps before this
+ * call returns. `done` must be quick (post to an event loop, signal) and must not call
+ * journal_append or journal_close. Any other result: `done` is not called; ERR_AGAIN: the queue
+ * is full. */
 MUST_USE err journal_append_async(journal *j, const journal_entry *entries, size_t n,
                                   journal_done done, void *ctx);
 
-/* A place in the journal: the last durable record, or LSN 0 before the first. `hash` is the chain's
- * value after it: given to someone outside, it later proves that nothing up to `lsn` changed. */
+/* A place in the journal: the last durable record, or LSN 0 before the first. `hash` is the
+ * chain's value after it: given to someone outside, it later proves that nothing up to `lsn`
+ * changed. */
 typedef struct journal_position {
     uint64_t lsn;
     hlc time;
@@ -164,11 +168,12 @@ typedef struct journal_record {
 } journal_record;
 
 /* A reader that starts at record `lsn` (0: the oldest kept). ERR_NOT_FOUND: it was dropped;
- * ERR_INVALID: more than one past the head, so the asker knows records that this journal does not. */
+ * ERR_INVALID: more than one past the head, so the asker knows records that this journal does
+ * not. */
 MUST_USE err journal_reader_open(journal *j, uint64_t lsn, journal_reader **out);
 void journal_reader_close(journal_reader *r);
-/* The next durable record, checked (CRC, number, chain). ERR_NOT_FOUND: at the durable end, try again
- * later. ERR_CORRUPT: damaged; the reader stays there. */
+/* The next durable record, checked (CRC, number, chain). ERR_NOT_FOUND: at the durable end, try
+ * again later. ERR_CORRUPT: damaged; the reader stays there. */
 MUST_USE err journal_read(journal_reader *r, journal_record *out);
 uint64_t journal_reader_lsn(const journal_reader *r); /* of the record that comes next */
 
@@ -194,7 +199,7 @@ typedef struct journal_stats {
 } journal_stats;
 void journal_stats_get(journal *j, journal_stats *out);
 
-/* --- checking ---------------------------------------------------------------------------- */
+/* --- checking -------------------------------------------------------------------------------- */
 
 typedef struct journal_problem {
     err code;         /* ERR_CORRUPT, ERR_IO, ...; OK for a note: nothing acknowledged is hurt */
@@ -209,9 +214,10 @@ typedef struct journal_summary {
     uint64_t first_lsn, last_lsn;
 } journal_summary;
 
-/* Reads every byte of the journal in `dir` and reports all that is wrong, without the lock and without
- * changing anything: a live, a crashed or a copied directory. `report` and `out` may be NULL.
- * OK: whole. ERR_CORRUPT: at least one problem was reported. ERR_NOT_FOUND: there is no journal. */
+/* Reads every byte of the journal in `dir` and reports all that is wrong, without the lock and
+ * without changing anything: a live, a crashed or a copied directory. `report` and `out` may be
+ * NULL. OK: whole. ERR_CORRUPT: at least one problem was reported. ERR_NOT_FOUND: there is no
+ * journal. */
 MUST_USE err journal_verify(fs *fs, const char *dir,
                             void (*report)(void *ctx, const journal_problem *p), void *ctx,
                             journal_summary *out);

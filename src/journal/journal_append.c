@@ -1,30 +1,31 @@
 /* Appending: group commit by leader and follower.
  *
- * A call builds its frames outside the lock (copy, body hash, CRC), queues them, and then either leads or
- * waits. Who finds no leader leads: takes the whole queue, numbers and chains its frames, writes them,
- * syncs once, writes the mark, tells the waiters, and hands over to one of those who queued meanwhile.
- * So the batch is what arrived during the sync before: no timer, one caller alone waits for one sync
- * only, and under load the groups grow by themselves. Asynchronous calls are led by the committer thread
- * when no thread that waits is there to do it.
+ * A call builds its frames outside the lock (copy, body hash, CRC), queues them, and then either
+ * leads or waits. Who finds no leader leads: takes the whole queue, numbers and chains its
+ * frames, writes them, syncs once, writes the mark, tells the waiters, and hands over to one of
+ * those who queued meanwhile. So the batch is what arrived during the sync before: no timer, one
+ * caller alone waits for one sync only, and under load the groups grow by themselves.
+ * Asynchronous calls are led by the committer thread when no thread that waits is there to do it.
  *
  *     queue ──take──► part (fits the segment) ──write, sync──► mark ──► head moves, callers wake
  *
  * Invariants:
- *  1. One leader. All about the active segment belongs to it without a lock; `mu` guards the queue, the head
- *     and what readers see.
+ *  1. One leader. All about the active segment belongs to it without a lock; `mu` guards the
+ *     queue, the head and what readers see.
  *  2. Nothing is written behind tail.end before the sync of what is in front of it returned.
  *  3. tail, head and mark move only after that sync; head last.
  *  4. A failed sync, or a failed write for another reason than space, stops the journal for good:
  *     what is on disk is not known, and trying again would be wrong. Opening finds out.
- *  5. A full disk leaves the journal usable: the write group is forgotten, and before the next one the
- *     file is cut back to tail.end, so that no half of it stays behind.
+ *  5. A full disk leaves the journal usable: the write group is forgotten, and before the next
+ *     one the file is cut back to tail.end, so that no half of it stays behind.
  *  6. Callbacks run before the leader hands over, hence in order.
  *
- * Two conditions alternate by group (`parity`): waking the finished group does not wake the next one.
+ * Two conditions alternate by group (`parity`): waking the finished group does not wake the next
+ * one.
  */
 #include "journal/journal_int.h"
 
-/* --- state shared with other files ---------------------------------------------------------------- */
+/* --- state shared with other files ----------------------------------------------------------- */
 
 void journal_add_segment_locked(journal *j, segment s) {
     KITH_ASSERT(j->segment_count < j->segment_cap);
@@ -66,7 +67,7 @@ static int64_t wall_ms(journal *j) {
     return j->opt.wall_ms ? j->opt.wall_ms(j->opt.wall_ctx) : clock_wall_ms();
 }
 
-/* --- the leader's work: segments -------------------------------------------------------------------- */
+/* --- the leader's work: segments ------------------------------------------------------------- */
 
 /* Only these leave the disk as it was. */
 static bool is_transient(err rc) {
@@ -154,7 +155,7 @@ static err prepare(journal *j, size_t need) {
     return OK;
 }
 
-/* --- the leader's work: one group ------------------------------------------------------------------ */
+/* --- the leader's work: one group ------------------------------------------------------------ */
 
 typedef struct group {
     request *first, *end; /* from first up to, not including, end */
@@ -220,7 +221,8 @@ static err group_to_disk(journal *j, group *g) {
     return group_flush(j, g);
 }
 
-/* Writes and syncs what is in *g; afterwards the journal has moved on, or is as it was, or stopped. */
+/* Writes and syncs what is in *g; afterwards the journal has moved on, or is as it was, or
+ * stopped. */
 static err group_commit(journal *j, group *g) {
     g->end = g->first->next; /* what fails before choosing fails the first call alone */
     g->calls = 1;
@@ -249,7 +251,7 @@ static err group_commit(journal *j, group *g) {
     return OK;
 }
 
-/* --- telling ----------------------------------------------------------------------------------------- */
+/* --- telling --------------------------------------------------------------------------------- */
 
 static void mark_dirty_locked(journal *j) {
     if (j->opt.mark_sync_always) {
@@ -274,8 +276,8 @@ static void head_move_locked(journal *j, const group *g) {
     mark_dirty_locked(j);
 }
 
-/* Tells every call of the group its outcome. A request with a waiting thread is that thread's again as
- * soon as `finished` is set and the lock is free. */
+/* Tells every call of the group its outcome. A request with a waiting thread is that thread's
+ * again as soon as `finished` is set and the lock is free. */
 static void group_tell(journal *j, group *g, err rc, unsigned parity) {
     char detail[DETAIL_BYTES];
     if (rc != OK) detail_copy(detail, err_detail());
@@ -309,7 +311,7 @@ static void group_tell(journal *j, group *g, err rc, unsigned parity) {
     }
 }
 
-/* --- leading ------------------------------------------------------------------------------------------- */
+/* --- leading --------------------------------------------------------------------------------- */
 
 /* Hands over: to one who claimed the lead, else to a thread that waits, else to the committer. */
 static void lead_end_locked(journal *j) {
@@ -400,7 +402,7 @@ void journal_committer(void *arg) {
     mutex_unlock(&j->mu);
 }
 
-/* --- calls ------------------------------------------------------------------------------------------- */
+/* --- calls ----------------------------------------------------------------------------------- */
 
 static err entry_check(const journal_entry *e, size_t i) {
     if (e->kind == 0) return err_set(ERR_INVALID, "journal entry %zu: it has no kind", i);

@@ -1,11 +1,12 @@
-/* How many appends a second, and what one costs: bodies of 600 bytes, 1, 16 and 256 threads that wait each for
- * its own record, and one event loop that keeps 256 asynchronous appends in flight.
+/* How many appends a second, and what one costs: bodies of 600 bytes, 1, 16 and 256 threads that
+ * wait each for its own record, and one event loop that keeps 256 asynchronous appends in flight.
  *
  *     bench_journal [directory] [seconds per row]
  *
- * The floor beside it, in the same run and on the same disk: the bare system calls, one pwrite of k times 704
- * bytes into reserved space and one fdatasync. Each row is the best of three. "slow disk" repeats the
- * rows with a sync that takes 2 ms more. Then the reader: records a second, checked, from the page cache.
+ * The floor beside it, in the same run and on the same disk: the bare system calls, one pwrite of
+ * k times 704 bytes into reserved space and one fdatasync. Each row is the best of three. "slow
+ * disk" repeats the rows with a sync that takes 2 ms more. Then the reader: records a second,
+ * checked, from the page cache.
  */
 #include "journal/journal.h"
 #include "os/fs_int.h"
@@ -18,7 +19,7 @@
 #define THREADS_MAX 256
 #define REPEATS     3
 
-/* --- a disk whose sync takes longer --------------------------------------------------------------- */
+/* --- a disk whose sync takes longer ---------------------------------------------------------- */
 
 typedef struct slow_fs {
     fs base;
@@ -45,7 +46,7 @@ static slow_fs slow_make(void) {
     return s;
 }
 
-/* --- helpers ------------------------------------------------------------------------------------------- */
+/* --- helpers --------------------------------------------------------------------------------- */
 
 static void must(err rc, const char *what) {
     if (rc == OK) return;
@@ -67,7 +68,7 @@ static void scratch_clear(void) {
     must(fs_list(fs_real(), dir, unlink_one, dir), "clear");
 }
 
-/* --- waiting writers ------------------------------------------------------------------------------------ */
+/* --- waiting writers ------------------------------------------------------------------------- */
 
 typedef struct load {
     journal *j;

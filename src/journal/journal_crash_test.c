@@ -1,17 +1,17 @@
-/* Crashes. On a simulated disk: power cuts at any call, any mixture of the unsynced sectors, sizes and
- * names. On the machine's disk: a child that appends is killed with SIGKILL, again and again on the same
- * directory.
+/* Crashes. On a simulated disk: power cuts at any call, any mixture of the unsynced sectors,
+ * sizes and names. On the machine's disk: a child that appends is killed with SIGKILL, again and
+ * again on the same directory.
  *
- * Each append call carries its own number; what the journal acknowledged is known outside it (in memory, or in
- * a pipe from the child). After each crash every acknowledged call is there, at its place, and
- * every other one is whole or absent.
+ * Each append call carries its own number; what the journal acknowledged is known outside it (in
+ * memory, or in a pipe from the child). After each crash every acknowledged call is there, at its
+ * place, and every other one is whole or absent.
  */
 #include "journal/journal_test_util.h"
 
 #include <signal.h>
 #include <sys/wait.h>
 
-/* --- power cuts ------------------------------------------------------------------------------------ */
+/* --- power cuts ------------------------------------------------------------------------------ */
 
 #define CALL_RECORDS(i) (1 + (uint64_t)(i) % 4)
 
@@ -107,8 +107,9 @@ static void power_check(fs *after, const journal_options *o, const uint8_t *ackn
     journal_close(j);
 }
 
-/* The process died but not the machine: it is started again, and what its readers see then is as good as
- * acknowledged, and it goes on. (The disk's handles are closed, what was not synced is in its cache still.) */
+/* The process died but not the machine: it is started again, and what its readers see then is as
+ * good as acknowledged, and it goes on. (The disk's handles are closed, what was not synced is in
+ * its cache still.) */
 static void power_seen(fs *disk, const journal_options *o, uint8_t *acknowledged) {
     journal *j;
     journal_reader *rd;
@@ -187,7 +188,7 @@ static void power_cuts(void **state) {
     seed_now--;
 }
 
-/* --- SIGKILL ------------------------------------------------------------------------------------------ */
+/* --- SIGKILL --------------------------------------------------------------------------------- */
 
 typedef struct kill_child {
     journal *j;

@@ -1,9 +1,9 @@
-/* Every call fails: the nth open, read, write, sync, rename, removal, reservation, once or for ever
- * after, with a broken and with a full disk, writes torn; and the nth allocation.
+/* Every call fails: the nth open, read, write, sync, rename, removal, reservation, once or for
+ * ever after, with a broken and with a full disk, writes torn; and the nth allocation.
  *
- * The oracle knows every append call that was made and which were acknowledged. Afterwards, on a good
- * disk: each acknowledged call stands at the numbers it was told; each other is there once and whole,
- * or not at all; nothing else is there.
+ * The oracle knows every append call that was made and which were acknowledged. Afterwards, on a
+ * good disk: each acknowledged call stands at the numbers it was told; each other is there once
+ * and whole, or not at all; nothing else is there.
  */
 #include "journal/journal_test_util.h"
 

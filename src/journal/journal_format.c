@@ -1,7 +1,7 @@
 /* The bytes of the journal. All numbers are little-endian; all layouts are by byte offset.
  *
- * A directory holds LOCK (whose holder owns it), MARK, and segments named by the number of their first
- * record, "00000000000000000001.seg". A segment is a header and frames, then zeros up to its
+ * A directory holds LOCK (whose holder owns it), MARK, and segments named by the number of their
+ * first record, "00000000000000000001.seg". A segment is a header and frames, then zeros up to its
  * reserved size. A frame never spans segments, and neither does one append call.
  *
  *   frame (one record), a multiple of 8 bytes
@@ -37,17 +37,18 @@
  *  1. The CRC finds accidents; the chain, BLAKE2b-256 (RFC 7693) of each record in the next, finds
  *     removals and edits that were done with care, and a stale frame of an earlier life of this
  *     file. 32 bytes, not 16: an auditor relies on it, and it costs 2 % of a 700-byte record.
- *  2. The chain covers number, time, kind, region, call flags, the key and the *hash* of the body, so a
- *     body can be erased later (its hash takes its place) and the chain still holds. It does not
- *     cover the group index: two copies of a journal that were written in different groups have
- *     the same chain.
+ *  2. The chain covers number, time, kind, region, call flags, the key and the *hash* of the
+ *     body, so a body can be erased later (its hash takes its place) and the chain still holds.
+ *     It does not cover the group index: two copies of a journal that were written in different
+ *     groups have the same chain.
  *  3. The index in the write group makes torn and damaged tellable: groups are written one after
- *     the other, each after the sync of the one before. A bad frame that is followed anywhere by a good
- *     frame of a later group was durable once, so it is damage, not a torn tail.
- *  4. CRCs start from four random bytes of the journal's id: a user's text that looks like a frame,
- *     or a block of another journal, does not pass for one.
- *  5. Hash and CRC of the body do not depend on the order of records: the appending threads compute
- *     them, and the leader's serial work is one BLAKE2b block and 68 bytes of CRC a record.
+ *     the other, each after the sync of the one before. A bad frame that is followed anywhere by
+ *     a good frame of a later group was durable once, so it is damage, not a torn tail.
+ *  4. CRCs start from four random bytes of the journal's id: a user's text that looks like a
+ *     frame, or a block of another journal, does not pass for one.
+ *  5. Hash and CRC of the body do not depend on the order of records: the appending threads
+ *     compute them, and the leader's serial work is one BLAKE2b block and 68 bytes of CRC a
+ *     record.
  */
 #include "journal/journal_int.h"
 
@@ -90,7 +91,7 @@ _Static_assert(MARK_SLOT <= 512, "a mark fits one disk sector, which is written 
 #define SEGMENT_MAGIC 0x314745534854494bu /* "KITHSEG1" */
 #define MARK_MAGIC    0x314b524d4854494bu /* "KITHMRK1" */
 
-/* --- crypto ------------------------------------------------------------------------------- */
+/* --- crypto ---------------------------------------------------------------------------------- */
 
 err journal_crypto_init(void) {
     if (sodium_init() >= 0) return OK;
@@ -110,7 +111,7 @@ static void hash_bytes(const void *p, size_t n, uint8_t out[HASH_BYTES]) {
     KITH_ASSERT(rc == 0);
 }
 
-/* --- frames --------------------------------------------------------------------------------- */
+/* --- frames ---------------------------------------------------------------------------------- */
 
 size_t frame_size(size_t key_bytes, size_t body_bytes) {
     size_t n = FRAME_HEADER + key_bytes + MAX(body_bytes, FRAME_BODY_MIN);
@@ -214,7 +215,7 @@ void frame_chain(const frame *f, chain *out) {
     chain_step(f->start, f->prev, hash, out);
 }
 
-/* --- segment header and mark ------------------------------------------------------------------ */
+/* --- segment header and mark ----------------------------------------------------------------- */
 
 static uint32_t crc_put(uint8_t *p, size_t n) {
     uint32_t crc = crc32c(0, p, n - 4);

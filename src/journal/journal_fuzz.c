@@ -1,4 +1,5 @@
-/* Hostile directories: a segment and a mark made from the input are verified, opened, read and appended to.
+/* Hostile directories: a segment and a mark made from the input are verified, opened, read and
+ * appended to.
  *
  * The first byte chooses how the rest becomes a segment:
  *   0  the bytes as they are
@@ -6,8 +7,8 @@
  *   2  a good segment with edits: (offset u16, xor u8) triples; an offset over its size cuts it
  * The second byte chooses the mark: of the beginning, of the end of the good segment, or absent.
  *
- * Beside not crashing it must hold: what verify calls whole opens and reads to the end; after an opening
- * that succeeded the directory is whole, takes an append, and is whole again.
+ * Beside not crashing it must hold: what verify calls whole opens and reads to the end; after an
+ * opening that succeeded the directory is whole, takes an append, and is whole again.
  */
 #include "journal/journal_int.h"
 #include "os/sim.h"

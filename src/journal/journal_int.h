@@ -4,7 +4,7 @@
 
 #include "journal/journal.h"
 
-/* --- format (journal_format.c; offsets and reasons are in its essay) ----------------------- */
+/* --- format (journal_format.c; offsets and reasons are in its essay) ------------------------- */
 
 #define HASH_BYTES ((size_t)JOURNAL_HASH_BYTES)
 #define ID_BYTES   ((size_t)JOURNAL_ID_BYTES)
@@ -33,8 +33,8 @@ typedef struct chain {
 } chain;
 
 size_t frame_size(size_t key_bytes, size_t body_bytes);
-/* The writer's two halves. frame_build (any thread): everything but what only the leader knows; the body's
- * hash and the tail's CRC wait in the places of the previous hash and the CRC. */
+/* The writer's two halves. frame_build (any thread): everything but what only the leader knows;
+ * the body's hash and the tail's CRC wait in the places of the previous hash and the CRC. */
 void frame_build(uint8_t *p, uint32_t seed, const journal_entry *e, uint16_t region,
                  uint16_t flags);
 /* frame_seal (the leader): number, time, group index; moves *c on. Returns the frame's bytes. */
@@ -86,7 +86,7 @@ err journal_crypto_init(void);
 void journal_random_id(uint8_t id[ID_BYTES]);
 uint32_t journal_seed(const uint8_t id[ID_BYTES]); /* where every CRC starts */
 
-/* --- scanner (journal_scan.c) -------------------------------------------------------------- */
+/* --- scanner (journal_scan.c) ---------------------------------------------------------------- */
 
 typedef struct scanner {
     file *f;          /* borrowed */
@@ -110,15 +110,16 @@ void scanner_seek(scanner *s, const segment_header *h); /* to the first frame */
 MUST_USE err scanner_next(scanner *s, frame *out);
 /* Passes over frames before `lsn` by their headers alone. */
 MUST_USE err scanner_skip_to(scanner *s, uint64_t lsn);
-/* The first good frame numbered `lsn` or more at or behind `from`; ERR_NOT_FOUND when there is none. */
+/* The first good frame numbered `lsn` or more at or behind `from`; ERR_NOT_FOUND when there is
+ * none. */
 MUST_USE err scanner_find(scanner *s, uint64_t from, uint64_t lsn, frame *out, uint64_t *offset);
-/* A good frame of a write group that began behind the next record, anywhere in the rest: the proof that
- * the next record was durable once. ERR_NOT_FOUND: there is none. */
+/* A good frame of a write group that began behind the next record, anywhere in the rest: the
+ * proof that the next record was durable once. ERR_NOT_FOUND: there is none. */
 MUST_USE err scanner_find_later_group(scanner *s, frame *out);
 /* The offset behind the last byte that is not zero in [from, limit); `from` when all are. */
 MUST_USE err scanner_last_used(scanner *s, uint64_t from, uint64_t *out);
 
-/* --- files of a directory (journal_segment.c) ---------------------------------------------- */
+/* --- files of a directory (journal_segment.c) ------------------------------------------------ */
 
 #define SEGMENT_NAME_BYTES 32 /* "00000000000000000001.seg" and its NUL */
 #define SEGMENTS_MAX       ((size_t)1 << 20)

@@ -1,32 +1,37 @@
 /* Opening, recovery, closing.
  *
- * Opening answers one question: how far was this journal durable, and is all of it there? Three witnesses:
+ * Opening answers one question: how far was this journal durable, and is all of it there? Three
+ * witnesses:
  *   - the frames of the last segment (all read and checked: CRC, number, chain),
- *   - the mark: after each sync of a segment, and before any caller hears of it, the leader writes LSN,
- *     offset and chain hash of the end into MARK. The write reaches the page cache at once, so a killed
- *     process leaves it exact; it is synced when the journal is closed and at most mark_sync_ms after it
- *     was written, so a power cut sets it back by no more than that (mark_sync_always: by nothing),
- *   - the index in the write group of each frame: a group is written only after the sync of the one before.
+ *   - the mark: after each sync of a segment, and before any caller hears of it, the leader
+ *     writes LSN, offset and chain hash of the end into MARK. The write reaches the page cache at
+ *     once, so a killed process leaves it exact; it is synced when the journal is closed and at
+ *     most mark_sync_ms after it was written, so a power cut sets it back by no more than that
+ *     (mark_sync_always: by nothing),
+ *   - the index in the write group of each frame: a group is written only after the sync of the
+ *     one before.
  *
  * Rules, in the order in which they are applied:
  *  1. A missing or foreign segment, a damaged header, a mark without good slot: ERR_CORRUPT.
- *  2. Where the frames stop (zeros, or a bad frame), everything from the first record of an append call that
- *     is not complete is the torn tail.
+ *  2. Where the frames stop (zeros, or a bad frame), everything from the first record of an
+ *     append call that is not complete is the torn tail.
  *  3. If the mark says that a record at or behind that point was durable, or a good frame of a
- *     later group follows, then the tail was acknowledged: ERR_CORRUPT, with its LSN; nothing is cut.
+ *     later group follows, then the tail was acknowledged: ERR_CORRUPT, with its LSN; nothing is
+ *     cut.
  *  4. Else nobody was told of the tail: it is cut, and told in the recovery report.
- *  5. The record at the mark must have the mark's chain hash: a journal that was rewritten from some
- *     point on is ERR_CORRUPT even when its own chain holds.
- *  6. What was found is synced, bytes and names, before anyone reads it: a record that was in the page
- *     cache only would else be seen, or built upon, and then lost.
+ *  5. The record at the mark must have the mark's chain hash: a journal that was rewritten from
+ *     some point on is ERR_CORRUPT even when its own chain holds.
+ *  6. What was found is synced, bytes and names, before anyone reads it: a record that was in the
+ *     page cache only would else be seen, or built upon, and then lost.
  *
- * What this cannot see: damage to exactly the last group by a power cut's companion within mark_sync_ms
- * (no later group, stale mark) looks like a torn tail; with mark_sync_always it does not. And a
- * directory that was set back whole, mark and all, needs an outside checkpoint (journal_head).
+ * What this cannot see: damage to exactly the last group by a power cut's companion within
+ * mark_sync_ms (no later group, stale mark) looks like a torn tail; with mark_sync_always it does
+ * not. And a directory that was set back whole, mark and all, needs an outside checkpoint
+ * (journal_head).
  *
- * Segments before the last are not read here, only their headers, which name their predecessor, so that
- * a missing one is found; readers and journal_verify read the rest. Opening costs one pass over one
- * segment: 64 MiB, 0.1 s.
+ * Segments before the last are not read here, only their headers, which name their predecessor,
+ * so that a missing one is found; readers and journal_verify read the rest. Opening costs one
+ * pass over one segment: 64 MiB, 0.1 s.
  */
 #include "journal/journal_int.h"
 
@@ -44,14 +49,14 @@ void detail_copy(char out[DETAIL_BYTES], const char *text) {
     out[s.len] = 0;
 }
 
-/* --- the lock ------------------------------------------------------------------------------------ */
+/* --- the lock -------------------------------------------------------------------------------- */
 
 static err lock_take(journal *j) {
     TRY(dir_file_open(j->disk, j->dir, LOCK_NAME, FILE_WRITE | FILE_CREATE, &j->lock_file));
     return file_lock(j->lock_file); /* its detail says who has it */
 }
 
-/* --- making a new journal -------------------------------------------------------------------------- */
+/* --- making a new journal -------------------------------------------------------------------- */
 
 static err first_segment(recovery *r) {
     journal *j = r->j;
@@ -80,7 +85,7 @@ static err mark_first(recovery *r) {
     return mark_create(j->disk, j->dir, &r->mark);
 }
 
-/* --- segments by their headers ------------------------------------------------------------------- */
+/* --- segments by their headers --------------------------------------------------------------- */
 
 static err missing(uint64_t lsn, const char *what) {
     return err_set(ERR_CORRUPT, "journal: record %llu: %s", (unsigned long long)lsn, what);
@@ -134,7 +139,7 @@ static err check_mark_place(recovery *r) {
     return OK;
 }
 
-/* --- the last segment ------------------------------------------------------------------------------ */
+/* --- the last segment ------------------------------------------------------------------------ */
 
 typedef struct last_scan {
     scanner s;
@@ -227,7 +232,7 @@ static err recover_last(recovery *r) {
     return OK;
 }
 
-/* --- all of it ---------------------------------------------------------------------------------------- */
+/* --- all of it ------------------------------------------------------------------------------- */
 
 static err remove_temps(recovery *r) {
     for (size_t i = 0; i < r->list.temp_count; i++) {

@@ -1,19 +1,20 @@
 /* Reading: readers, waiting, finding by time, dropping old segments.
  *
- * A reader owns a file handle and a scanner; it shares nothing with writers but, once for every time it
- * catches up, a look at the head under the lock. It reads sequentially, 256 KiB at a time, and checks
- * CRC, number and chain of each record, so a record that reaches a fold is the one that was appended.
+ * A reader owns a file handle and a scanner; it shares nothing with writers but, once for every
+ * time it catches up, a look at the head under the lock. It reads sequentially, 256 KiB at a
+ * time, and checks CRC, number and chain of each record, so a record that reaches a fold is the
+ * one that was appended.
  *
  * Invariants:
  *  1. A reader looks only at bytes before the durable end that it last saw (`limit`), so it never
  *     buffers what is being written.
- *  2. `upto` is the last number that may be read from the segment in hand. A clean end before it, or a
- *     bad frame, is damage: ERR_CORRUPT, and the reader stays where it is.
+ *  2. `upto` is the last number that may be read from the segment in hand. A clean end before it,
+ *     or a bad frame, is damage: ERR_CORRUPT, and the reader stays where it is.
  *  3. Going into the next segment, the chain goes on: its header must hold the hash reached.
  *  4. A segment that an open reader has still to read is not dropped.
  *
- * Starting in the middle passes over the frames before it by their headers (about 1 GB/s from the page
- * cache); starting at the head, which followers do, reads nothing.
+ * Starting in the middle passes over the frames before it by their headers (about 1 GB/s from the
+ * page cache); starting at the head, which followers do, reads nothing.
  */
 #include "journal/journal_int.h"
 
@@ -28,7 +29,7 @@ struct journal_reader {
     char name[SEGMENT_NAME_BYTES];
 };
 
-/* --- where things are ---------------------------------------------------------------------------------- */
+/* --- where things are ------------------------------------------------------------------------ */
 
 /* The segment that holds `lsn`, or would: the last whose first is not behind it. */
 static size_t segment_of_locked(const journal *j, uint64_t lsn) {
@@ -86,7 +87,7 @@ uint64_t journal_first_lsn(journal *j) {
     return first;
 }
 
-/* --- waiting ---------------------------------------------------------------------------------------------- */
+/* --- waiting --------------------------------------------------------------------------------- */
 
 static err wait_locked(journal *j, uint64_t lsn, uint64_t timeout_ms) {
     uint64_t wakes = j->wakes, start = clock_mono_ns();
@@ -119,10 +120,10 @@ void journal_wake(journal *j) {
     mutex_unlock(&j->mu);
 }
 
-/* --- readers ------------------------------------------------------------------------------------------------ */
+/* --- readers --------------------------------------------------------------------------------- */
 
-/* Opens the segment of `p`; its chain must go on from where the last one ended. On failure the reader
- * stays in front of it. */
+/* Opens the segment of `p`; its chain must go on from where the last one ended. On failure the
+ * reader stays in front of it. */
 static err reader_enter(journal_reader *r, const place *p) {
     bool follows = r->segment != 0 && r->s.chained && r->s.lsn == p->segment;
     char name[SEGMENT_NAME_BYTES];
@@ -250,10 +251,10 @@ void journal_reader_close(journal_reader *r) {
     mem_free(r);
 }
 
-/* --- by time -------------------------------------------------------------------------------------------------- */
+/* --- by time --------------------------------------------------------------------------------- */
 
-/* The last segment with a record before `time` in front of it: the answer is in it, or is the first
- * record behind it. */
+/* The last segment with a record before `time` in front of it: the answer is in it, or is the
+ * first record behind it. */
 static uint64_t time_start(journal *j, hlc time) {
     mutex_lock(&j->mu);
     size_t i = j->segment_count - 1;
@@ -280,7 +281,7 @@ err journal_find_time(journal *j, hlc time, uint64_t *lsn) {
     return rc;
 }
 
-/* --- dropping ------------------------------------------------------------------------------------------------- */
+/* --- dropping -------------------------------------------------------------------------------- */
 
 static uint64_t drop_limit_locked(const journal *j, uint64_t lsn) {
     for (const journal_reader *r = j->readers; r; r = r->next)

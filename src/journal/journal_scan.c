@@ -1,15 +1,15 @@
 /* Walking the frames of a segment: what recovery, readers and the checker share.
  *
- * A scanner reads through a window of 256 KiB that grows to hold a larger frame; each byte is read about
- * once. It trusts nothing: a size is believed only when header and limits agree, a frame only
- * when its CRC, its number and its place in the chain do.
+ * A scanner reads through a window of 256 KiB that grows to hold a larger frame; each byte is
+ * read about once. It trusts nothing: a size is believed only when header and limits agree, a
+ * frame only when its CRC, its number and its place in the chain do.
  *
  * What it never does: look behind `limit`. The owner sets it to the durable end (readers of a live
  * journal) or to the file's size, so bytes that are being written now are not even buffered.
  *
- * Three ends: a clean one (the limit, or a zero word where the next frame would start: reserved space
- * that was never written), a bad frame, and a failing disk. Which of them is harmless is the owner's to
- * decide: only it knows how far the journal was durable.
+ * Three ends: a clean one (the limit, or a zero word where the next frame would start: reserved
+ * space that was never written), a bad frame, and a failing disk. Which of them is harmless is
+ * the owner's to decide: only it knows how far the journal was durable.
  */
 #include "journal/journal_int.h"
 

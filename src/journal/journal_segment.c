@@ -1,13 +1,13 @@
 /* The files of a journal's directory: segments, the mark, and their names.
  *
- * A segment is born under a temporary name, gets its space and its header, is synced, renamed, and its
- * name synced: a segment that has its name is whole, so a damaged header is always damage. A crash
- * before the rename leaves a ".tmp", which opening removes.
+ * A segment is born under a temporary name, gets its space and its header, is synced, renamed,
+ * and its name synced: a segment that has its name is whole, so a damaged header is always
+ * damage. A crash before the rename leaves a ".tmp", which opening removes.
  *
  * The mark is the second witness of how far the journal was durable (the first is the segments
- * themselves). It is 8 KiB, written once in full when the journal is made, and then in place, the two slots
- * by turns: a torn write costs one slot and the other still tells the commit before. Its slots lie
- * in different pages and each within one sector.
+ * themselves). It is 8 KiB, written once in full when the journal is made, and then in place, the
+ * two slots by turns: a torn write costs one slot and the other still tells the commit before.
+ * Its slots lie in different pages and each within one sector.
  */
 #include "journal/journal_int.h"
 
@@ -100,7 +100,7 @@ void dir_list_deinit(dir_list *l) {
     l->count = l->temp_count = 0;
 }
 
-/* --- segments --------------------------------------------------------------------------------- */
+/* --- segments -------------------------------------------------------------------------------- */
 
 static err header_load(file *f, const char *name, uint64_t first_lsn, const uint8_t *id,
                        segment_header *h) {
@@ -178,7 +178,7 @@ done:
     return rc;
 }
 
-/* --- the mark ----------------------------------------------------------------------------------- */
+/* --- the mark -------------------------------------------------------------------------------- */
 
 err mark_read(fs *disk, const char *dir, mark *out, unsigned *bad) {
     *bad = 0;

@@ -1,6 +1,6 @@
 /* The journal against an oracle: what was appended is what is read, across reopening, segments and
- * readers; limits; the lock; dropping; finding by time; verify. Damage, faults, crashes and threads
- * have files of their own.
+ * readers; limits; the lock; dropping; finding by time; verify. Damage, faults, crashes and
+ * threads have files of their own.
  */
 #include "journal/journal_test_util.h"
 

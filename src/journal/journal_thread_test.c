@@ -1,5 +1,6 @@
-/* Threads: many append (waiting and asynchronously), many read, one drops, one verifies, at once. LSNs come
- * out dense, each thread's calls in its order, groups really are groups. Run under TSan too.
+/* Threads: many append (waiting and asynchronously), many read, one drops, one verifies, at once.
+ * LSNs come out dense, each thread's calls in its order, groups really are groups. Run under TSan
+ * too.
  */
 #include "journal/journal_test_util.h"
 

@@ -1,13 +1,15 @@
 /* Checking a directory from outside: `kith verify`.
  *
- * It reads every byte of every segment and of the mark, without the lock and without writing, so it
- * works on a live journal, on what a crash left and on a copy. It goes on after damage: it looks for
- * the next good frame and says which records lie between, so that one run names all that is lost.
+ * It reads every byte of every segment and of the mark, without the lock and without writing, so
+ * it works on a live journal, on what a crash left and on a copy. It goes on after damage: it
+ * looks for the next good frame and says which records lie between, so that one run names all
+ * that is lost.
  *
- * Problem or note? What was acknowledged and is damaged is a problem; what nobody was told of (a torn tail,
- * leftovers, one slot of the mark) is a note. The mark, which is read before the segments, decides: on a live
- * journal it only grows, so everything up to it must be there, and what is behind it may be in the
- * making. A segment that disappears while we read was dropped when the mark, read again, says so.
+ * Problem or note? What was acknowledged and is damaged is a problem; what nobody was told of (a
+ * torn tail, leftovers, one slot of the mark) is a note. The mark, which is read before the
+ * segments, decides: on a live journal it only grows, so everything up to it must be there, and
+ * what is behind it may be in the making. A segment that disappears while we read was dropped
+ * when the mark, read again, says so.
  */
 #include "journal/journal_int.h"
 
@@ -65,7 +67,8 @@ static err check_rest(check *c, uint64_t from) {
     return OK;
 }
 
-/* Was the record at s.offset acknowledged, by what a later segment, the mark, or a later group says? */
+/* Was the record at s.offset acknowledged, by what a later segment, the mark, or a later group
+ * says? */
 static err check_durable(check *c, bool *durable) {
     *durable = c->stop != 0 || (c->have_mark && c->s.lsn <= c->mark.lsn);
     if (*durable) return OK;
@@ -75,7 +78,8 @@ static err check_durable(check *c, bool *durable) {
     return rc == ERR_NOT_FOUND ? OK : rc;
 }
 
-/* The frame at s.offset is bad or missing. Goes to the next good one; ERR_NOT_FOUND: there is none. */
+/* The frame at s.offset is bad or missing. Goes to the next good one; ERR_NOT_FOUND: there is
+ * none. */
 static err check_resume(check *c, const char *why) {
     scanner *s = &c->s;
     bool durable;
@@ -220,7 +224,7 @@ static err check_segment(check *c, const dir_list *l, size_t i) {
     return OK;
 }
 
-/* --- the mark -------------------------------------------------------------------------------------------- */
+/* --- the mark -------------------------------------------------------------------------------- */
 
 static err check_mark_padding(check *c) {
     char *path = journal_path(c->dir, MARK_NAME);

@@ -1,7 +1,7 @@
 /* Files: the public calls of file.h, and the machine's own file system behind them.
  *
- * Every call goes through a table (fs_int.h), so that a test can put a failing or a simulated disk in
- * its place; the indirection costs about a nanosecond where a system call costs hundreds.
+ * Every call goes through a table (fs_int.h), so that a test can put a failing or a simulated
+ * disk in its place; the indirection costs about a nanosecond where a system call costs hundreds.
  *
  * Why so:
  *  1. A read or write loops until all bytes went or the kernel says no. EINTR and short counts
@@ -39,7 +39,7 @@ typedef struct real_file {
     char path[]; /* as given, for messages */
 } real_file;
 
-/* --- errors ---------------------------------------------------------------------------- */
+/* --- errors ---------------------------------------------------------------------------------- */
 
 static err code_of(int cause) {
     switch (cause) {
@@ -75,7 +75,7 @@ static err fail(int cause, const char *what, const char *path) {
     return err_set(code_of(cause), "%s %s: %s", what, path, strerror(cause));
 }
 
-/* --- the machine's files --------------------------------------------------------------- */
+/* --- the machine's files --------------------------------------------------------------------- */
 
 static err real_open(fs *disk, const char *path, unsigned flags, file **out) {
     int mode = (flags & FILE_WRITE) ? O_RDWR : O_RDONLY;
@@ -189,7 +189,7 @@ static err real_lock(file *base) {
     return OK;
 }
 
-/* --- the machine's names --------------------------------------------------------------- */
+/* --- the machine's names --------------------------------------------------------------------- */
 
 static err real_rename(fs *disk, const char *from, const char *to) {
     (void)disk;
@@ -317,7 +317,7 @@ fs *fs_real(void) {
     return &real;
 }
 
-/* --- calls through the table ----------------------------------------------------------- */
+/* --- calls through the table ----------------------------------------------------------------- */
 
 err file_open(fs *disk, const char *path, unsigned flags, file **out) {
     *out = NULL;
@@ -390,7 +390,7 @@ err fs_list(fs *disk, const char *path, err (*visit)(void *ctx, const char *name
     return disk->ops->list(disk, path, visit, ctx);
 }
 
-/* --- whole files ----------------------------------------------------------------------- */
+/* --- whole files ----------------------------------------------------------------------------- */
 
 static err read_whole(file *f, const char *path, size_t max, uint8_t **out, size_t *size) {
     uint64_t n = 0;

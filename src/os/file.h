@@ -38,8 +38,8 @@ MUST_USE err file_datasync(file *f);
 MUST_USE err file_truncate(file *f, uint64_t size);
 /* Reserves bytes on disk for [0, size), so that later writes there cannot meet a full disk. */
 MUST_USE err file_reserve(file *f, uint64_t size);
-/* Takes the advisory lock of this file (opened with FILE_WRITE) until it is closed, and writes this
- * process' id into it. ERR_AGAIN when another has it: the detail says which and what to do. */
+/* Takes the advisory lock of this file (opened with FILE_WRITE) until it is closed, and writes
+ * this process' id into it. ERR_AGAIN when another has it: the detail says which and what to do. */
 MUST_USE err file_lock(file *f);
 
 MUST_USE err fs_rename(fs *fs, const char *from, const char *to); /* replaces `to` atomically */
@@ -48,7 +48,8 @@ MUST_USE err fs_mkdir(fs *fs, const char *path); /* mode 0700; fine when it is t
 MUST_USE err fs_sync_dir(fs *fs, const char *path); /* makes names in it durable */
 bool fs_exists(fs *fs, const char *path);
 /* Calls visit for each name but . and .. in bytewise order. */
-MUST_USE err fs_list(fs *fs, const char *path, err (*visit)(void *ctx, const char *name), void *ctx);
+MUST_USE err fs_list(fs *fs, const char *path, err (*visit)(void *ctx, const char *name),
+                     void *ctx);
 
 /* Whole files. file_read_all: at most `max` bytes (ERR_TOO_LARGE), mem_free(*out).
  * file_write_atomic: written beside as path.tmp, synced, renamed, directory synced. */
@@ -65,8 +66,8 @@ typedef struct file_map {
 MUST_USE err file_map_open(fs *fs, const char *path, file_map *out);
 void file_map_close(file_map *m);
 
-/* The failing fs: wraps another; the nth call from now of the named kinds fails with `code`, once or
- * for ever after. A torn write writes only the first half of its bytes before it fails. */
+/* The failing fs: wraps another; the nth call from now of the named kinds fails with `code`, once
+ * or for ever after. A torn write writes only the first half of its bytes before it fails. */
 enum {
     FAULT_OPEN = 1,
     FAULT_READ = 2,

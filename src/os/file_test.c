@@ -1,5 +1,5 @@
-/* Files on the machine's disk, straight and through the failing fs: errors by code, modes, the lock
- * across processes, faults as planned. What every fs must do is in file_test_util.h.
+/* Files on the machine's disk, straight and through the failing fs: errors by code, modes, the
+ * lock across processes, faults as planned. What every fs must do is in file_test_util.h.
  */
 #include "os/file_test_util.h"
 
@@ -30,7 +30,7 @@ static void through_the_failing_fs(void **state) {
     fs_fault_close(fault);
 }
 
-/* --- the machine ------------------------------------------------------------------------------------ */
+/* --- the machine ----------------------------------------------------------------------------- */
 
 static void modes_and_codes(void **state) {
     (void)state;
@@ -83,7 +83,7 @@ static void the_lock_names_its_holder(void **state) {
     place_close(&p);
 }
 
-/* --- faults -------------------------------------------------------------------------- */
+/* --- faults ---------------------------------------------------------------------------------- */
 
 static void faults_as_planned(void **state) {
     (void)state;

@@ -42,7 +42,7 @@ static inline void place_close(place *p) {
     if (p->real) assert_int_equal(rmdir(p->dir), 0);
 }
 
-/* --- any disk ----------------------------------------------------------------------------------------- */
+/* --- any disk -------------------------------------------------------------------------------- */
 
 static inline void check_bytes(place *p) {
     file *f;

@@ -1,6 +1,7 @@
 /* What an `fs` is inside: a table of calls. Private to os/ and to file systems made for tests.
- * An implementation embeds `struct fs` and `struct file` as the first member of its own structs. file.h
- * checks arguments once, before the table is called: paths are not NULL, offset + n does not wrap. */
+ * An implementation embeds `struct fs` and `struct file` as the first member of its own structs.
+ * file.h checks arguments once, before the table is called: paths are not NULL, offset + n does
+ * not wrap. */
 #ifndef KITH_OS_FS_INT_H
 #define KITH_OS_FS_INT_H
 

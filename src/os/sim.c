@@ -1,16 +1,17 @@
 /* The simulated disk.
  *
- * A file has two images: `now`, which reads see, and `safe`, which a power cut leaves for certain. Between
- * syncs it also keeps which sectors were written and which sizes it went through. A crash image is
- * then drawn: a size out of those, and for each sector touched since the sync either image.
- * (A sector between two writes to it is not modelled: only its first and its last state are kept.)
+ * A file has two images: `now`, which reads see, and `safe`, which a power cut leaves for
+ * certain. Between syncs it also keeps which sectors were written and which sizes it went
+ * through. A crash image is then drawn: a size out of those, and for each sector touched since
+ * the sync either image. (A sector between two writes to it is not modelled: only its first and
+ * its last state are kept.)
  *
- * Names are a list of bindings (path, file), again in two versions with the log of changes between: a crash
- * applies a prefix of the log of each directory, as journaling file systems do. A file that has no durable
- * name is not there after a crash, however often it was synced.
+ * Names are a list of bindings (path, file), again in two versions with the log of changes
+ * between: a crash applies a prefix of the log of each directory, as journaling file systems do.
+ * A file that has no durable name is not there after a crash, however often it was synced.
  *
- * All of it is small and linear: tests have tens of files of kilobytes, and thousands of crashes a second
- * matter more than large disks.
+ * All of it is small and linear: tests have tens of files of kilobytes, and thousands of crashes
+ * a second matter more than large disks.
  */
 #include "os/sim.h"
 #include "os/fs_int.h"
@@ -76,7 +77,7 @@ typedef struct sim_file {
 
 static const fs_ops sim_ops;
 
-/* --- images ------------------------------------------------------------------------------------- */
+/* --- images ---------------------------------------------------------------------------------- */
 
 static err image_size(image *m, size_t n) {
     void *p = m->p;
@@ -148,7 +149,7 @@ static err node_new(sim_fs *s, uint32_t *out) {
     return OK;
 }
 
-/* --- names ---------------------------------------------------------------------------------------- */
+/* --- names ----------------------------------------------------------------------------------- */
 
 static uint32_t names_get(const names *l, const char *path) {
     for (size_t i = 0; i < l->count; i++)
@@ -200,7 +201,7 @@ static bool in_dir(const char *path, str dir) {
     return str_eq(own, dir);
 }
 
-/* --- calls ------------------------------------------------------------------------------------------ */
+/* --- calls ----------------------------------------------------------------------------------- */
 
 static err open_locked(sim_fs *s, const char *path, unsigned flags, inode **out) {
     uint32_t i = names_get(&s->now, path);
@@ -412,7 +413,7 @@ static const fs_ops sim_ops = {
     .map = NULL,
 };
 
-/* --- power ------------------------------------------------------------------------------------------- */
+/* --- power ----------------------------------------------------------------------------------- */
 
 /* What the disk holds of one file: a size it had, and sector by sector old or new. */
 static err node_crash(const inode *d, rng *r, inode *out) {

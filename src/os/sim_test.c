@@ -1,4 +1,5 @@
-/* The simulated disk does what every fs does, and loses power as disks do; file_write_atomic survives it.
+/* The simulated disk does what every fs does, and loses power as disks do; file_write_atomic
+ * survives it.
  */
 #include "os/sim.h"
 #include "os/file_test_util.h"
