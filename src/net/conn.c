@@ -175,8 +175,7 @@ static void on_event(uv_poll_t *p, int status, int events);
 
 static void watch(conn *c) {
     int want = 0;
-    bool room = buf_size(&c->in) < IN_KEEP_MAX;
-    if (c->lingering || (!c->eof && room && c->proto->wants_input(c))) want |= UV_READABLE;
+    if (c->lingering || (!c->eof && c->proto->appetite(c))) want |= UV_READABLE;
     if (conn_pending(c) || c->more) want |= UV_WRITABLE;
     if (want == c->events) return;
     c->events = want;
@@ -247,14 +246,17 @@ static void on_readable(conn *c) {
     loop *l = c->loop;
     bool kept = buf_size(&c->in) > 0;
     char *p = l->recv_buf;
-    size_t n = RECV_BYTES;
+    size_t n = c->proto->appetite(c);
+    if (n == 0) {
+        watch(c);
+        return;
+    }
     if (kept) { /* straight behind what is there */
-        n = 4 * KIB;
-        if (buf_room(&c->in, n, IN_KEEP_MAX + RECV_BYTES) != OK) {
+        if (buf_room(&c->in, READ_AHEAD_MAX, IN_KEEP_MAX + RECV_BYTES) != OK) {
             conn_close(c);
             return;
         }
-        n = MIN(c->in.cap - c->in.len, RECV_BYTES);
+        n = MIN(c->in.cap - c->in.len, n);
         p = c->in.ptr + c->in.len;
     }
     ptrdiff_t got = conn_recv(c, p, n);

@@ -163,7 +163,7 @@ static void break_body(request *r, err rc) {
 static err take_bytes(request *r, str bytes, size_t *taken) {
     r->progress_ms = loop_now(r->loop);
     *taken = bytes.len;
-    if (r->pub.streamed && r->dispatched) {
+    if (r->pub.streamed && r->dispatched && !r->discard) {
         TRY(request_stream_in(r, bytes, taken));
     } else {
         TRY(request_body_add(r, bytes));
@@ -174,7 +174,7 @@ static err take_bytes(request *r, str bytes, size_t *taken) {
 
 static void body_over(request *r) {
     r->body_done = true;
-    if (r->pub.streamed && r->dispatched) request_stream_in_end(r, OK);
+    if (r->pub.streamed && r->dispatched && !r->discard) request_stream_in_end(r, OK);
 }
 
 static void read_chunked(conn *c, request *r, str *rest) {
@@ -346,6 +346,7 @@ static bool answer_may_wait(const request *r) {
 /* One step of the current request; true when there may be another. */
 static bool serve(conn *c, str *rest) {
     request *r = c->rq;
+    if (r->answered) r->discard = true;
     if (!r->body_done && !r->body_broken) read_body(c, r, rest);
     if (r->body_done && !r->dispatched && !r->answered) request_dispatch(r);
     if (!r->answered && !r->begun) return false;
@@ -386,7 +387,8 @@ static bool pump(conn *c) {
         conn_close(c); /* the rest of the body will never come */
         return false;
     }
-    return r->begun && r->sending && r->answer.has_body && request_stream_waiting(r) > 0;
+    /* An answer that is complete and still here wants its end sent, even with nothing waiting. */
+    return r->begun && r->sending && (r->answered || request_stream_waiting(r) > 0);
 }
 
 static void poked(conn *c, request *r) {
@@ -399,8 +401,12 @@ static void detach(conn *c) {
     if (r) request_detach(r);
 }
 
-static bool wants_input(const conn *c) {
-    return !c->close_after;
+/* What a client pipelines behind a request in flight is not worth much memory. */
+static size_t appetite(const conn *c) {
+    size_t kept = buf_size(&c->in);
+    if (c->close_after) return 0;
+    if (c->rq && c->rq->body_done) return kept < READ_AHEAD_MAX ? READ_AHEAD_MAX : 0;
+    return kept < IN_KEEP_MAX ? RECV_BYTES : 0;
 }
 
 static bool idle(const conn *c) {
@@ -460,7 +466,7 @@ const protocol http1_protocol = {
     .poked = poked,
     .tick = tick,
     .detach = detach,
-    .wants_input = wants_input,
+    .appetite = appetite,
     .idle = idle,
     .stop = stop,
 };

@@ -32,6 +32,7 @@
 
 #define WINDOW_MS         10000
 #define CHORES_MAX        1000
+#define SLICE_BYTES       ((size_t)1024)
 #define EARLY_RESET_MS    500
 #define CONNECTION_WINDOW ((int32_t)(1 * MIB))
 #define SETTINGS_MAX      16 /* entries of one SETTINGS frame */
@@ -412,7 +413,7 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
     r->rate_bytes += n;
     if (r->pub.streamed && r->dispatched) {
         rc = request_stream_in(r, bytes, &taken);
-        if (rc == OK && taken < n) rc = err_set(ERR_INTERNAL, "stream window over its ring");
+        if (rc == OK && taken < n) rc = err_set(ERR_AGAIN, "the server's budget is used up");
     } else {
         rc = request_body_add(r, bytes);
         give_credit(h, r, n);
@@ -466,21 +467,29 @@ static void flood(h2 *h) {
     end_session(h, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
+static void fail_input(h2 *h, ssize_t rc) {
+    bool hostile = rc == NGHTTP2_ERR_FLOODED || rc == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS;
+    if (hostile) STAT_ADD(h->conn->loop, floods_total, 1);
+    STAT_ADD(h->conn->loop, bad_requests_total, 1);
+    end_session(h, hostile ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_PROTOCOL_ERROR);
+    h->broken = true;
+}
+
+/* In slices, so that a flood is seen before all of a large read has been acted on. */
 static size_t input(conn *c, str in) {
     h2 *h = c->h2;
-    if (h->ending) return in.len;
-    h->inside = true;
-    ssize_t n = nghttp2_session_mem_recv(h->session, (const uint8_t *)in.ptr, in.len);
-    h->inside = false;
-    if (n < 0) {
-        bool hostile = n == NGHTTP2_ERR_FLOODED || n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS;
-        if (hostile) STAT_ADD(c->loop, floods_total, 1);
-        STAT_ADD(c->loop, bad_requests_total, 1);
-        end_session(h, hostile ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_PROTOCOL_ERROR);
-        h->broken = true;
-        return in.len;
+    for (str rest = in; rest.len && !h->ending;) {
+        size_t n = MIN(rest.len, SLICE_BYTES);
+        h->inside = true;
+        ssize_t rc = nghttp2_session_mem_recv(h->session, (const uint8_t *)rest.ptr, n);
+        h->inside = false;
+        if (rc < 0) {
+            fail_input(h, rc);
+            break;
+        }
+        if (h->flooded) flood(h);
+        rest = str_skip(rest, n);
     }
-    if (h->flooded) flood(h);
     return in.len;
 }
 
@@ -548,8 +557,8 @@ static void detach(conn *c) {
     mem_free(h);
 }
 
-static bool wants_input(const conn *c) {
-    return !c->close_after && conn_pending(c) < OUT_BYTES_HIGH;
+static size_t appetite(const conn *c) {
+    return !c->close_after && conn_pending(c) < OUT_BYTES_HIGH ? RECV_BYTES : 0;
 }
 
 static bool idle(const conn *c) {
@@ -626,7 +635,7 @@ const protocol http2_protocol = {
     .poked = poked,
     .tick = tick,
     .detach = detach,
-    .wants_input = wants_input,
+    .appetite = appetite,
     .idle = idle,
     .stop = stop,
 };

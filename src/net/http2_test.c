@@ -339,6 +339,11 @@ static void test_streamed(void **state) {
     await_close(&c, &x);
     assert_string_equal(x.body, "4194304");
     exchange_free(&x), exchange_free(&y);
+    x.send = data, x.send_left = 4 << 20; /* a handler that does not read */
+    ask(&c, &x, "POST", "/ignore");
+    await_close(&c, &x);
+    assert_string_equal(x.body, "ignored");
+    exchange_free(&x);
     ask(&c, &x, "GET", "/abort");
     await_close(&c, &x);
     assert_int_not_equal(x.code, NGHTTP2_NO_ERROR);
@@ -587,7 +592,7 @@ static void test_rapid_reset(void **state) {
     assert_true(i < 100000);
     gate_set(&f, true);
     check_calm(&f, fd, 1);
-    assert_true(stats_of(&f).requests_h2_total <= NET_RESETS_MAX + 10);
+    assert_true(stats_of(&f).requests_h2_total <= NET_RESETS_MAX + 100);
     fixture_close(&f);
 }
 

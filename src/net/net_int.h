@@ -27,6 +27,8 @@
 #define OUT_BYTES_HIGH (64 * KIB) /* more waiting output: stop producing */
 #define OUT_COPY_MAX   (16 * KIB) /* smaller bodies are copied behind their head */
 #define IN_KEEP_MAX    (64 * KIB) /* unparsed input held by a connection */
+#define READ_AHEAD_MAX (4 * KIB)  /* of it while a request is being answered */
+#define RING_BYTES_MIN (4 * KIB)
 #define DISCARD_BYTES_MAX \
     (64 * KIB) /* rest of an unwanted body that is read to keep a connection */
 #define LINGER_BYTES_MAX   (512 * KIB)
@@ -194,9 +196,9 @@ typedef struct protocol {
     void (*poked)(conn *c, request *r);  /* r's handler did something; conn_run follows */
     void (*tick)(conn *c, uint64_t now); /* deadlines */
     void (*detach)(conn *c);             /* connection is closing */
-    bool (*wants_input)(const conn *c);
-    bool (*idle)(const conn *c); /* between requests */
-    void (*stop)(conn *c);       /* finish what is in flight, then close */
+    size_t (*appetite)(const conn *c);   /* bytes worth reading now; 0: do not */
+    bool (*idle)(const conn *c);         /* between requests */
+    void (*stop)(conn *c);               /* finish what is in flight, then close */
 } protocol;
 
 extern const protocol http1_protocol, http2_protocol;
@@ -219,8 +221,10 @@ struct conn {
     bool close_after; /* close when the output is out */
     bool linger;      /* … and read on for a while, so that the client sees the answer */
     bool lingering;
-    bool running;      /* inside conn_run: no nesting */
-    bool more;         /* the protocol has more output than one turn may send */
+    bool running; /* inside conn_run: no nesting */
+    bool more;    /* the protocol has more output than one turn may send */
+    bool poked;   /* in the loop's list of connections to run */
+    conn *poked_next;
     buf in;            /* unparsed */
     buf out;           /* to send */
     str tail;          /* to send behind `out`; borrowed */

@@ -10,6 +10,7 @@
  *   /lines (streamed) sends back each line as it comes
  *   /count (streamed) the number of bytes            /flood     64 MiB, streamed
  *   /hold (streamed) reads nothing until gate_open   /abort     a stream cut off in the middle
+ *   /ignore (streamed) answers without reading the body
  *   /refuse          401 by route, before the body   /small     a route with a body limit of 10
  */
 #ifndef KITH_NET_TESTING_H
@@ -154,6 +155,8 @@ static void test_handler(void *ctx, net_request *rq) {
         serve_lines(f, rq);
     } else if (str_eq(p, STR("/count"))) {
         serve_count(f, rq);
+    } else if (str_eq(p, STR("/ignore"))) {
+        net_respond(rq, 409, TEXT, 1, STR("ignored"), NET_COPY);
     } else if (str_eq(p, STR("/hold"))) {
         gate_wait(f);
         serve_count(f, rq);
@@ -178,7 +181,8 @@ static bool test_inline(void *ctx, net_request *rq) {
 static void test_route(void *ctx, net_request *rq, net_route *out) {
     (void)ctx;
     str p = rq->path;
-    out->streamed = str_eq(p, STR("/lines")) || str_eq(p, STR("/count")) || str_eq(p, STR("/hold"));
+    out->streamed = str_eq(p, STR("/lines")) || str_eq(p, STR("/count")) ||
+                    str_eq(p, STR("/hold")) || str_eq(p, STR("/ignore"));
     if (str_eq(p, STR("/small"))) out->body_bytes_max = 10;
     if (str_eq(p, STR("/refuse"))) net_respond(rq, 401, TEXT, 1, STR("no"), NET_BORROW);
 }

@@ -11,8 +11,8 @@
  *     afterwards.
  *  3. `io` is made by the loop before dispatch (streamed) or by the handler before POKE_BEGUN; the
  *     loop looks at it only when `pub.streamed` or `begun` says that it is there.
- *  4. Bytes of bodies held anywhere count in server->buffered, and a request that would go over
- *     buffered_bytes_max is refused: 4,096 clients may not hold 4 GiB.
+ *  4. Bytes of bodies held anywhere count in server->buffered: 4,096 clients may not hold 4 GiB. A
+ *     whole body that would go over buffered_bytes_max is refused, a stream's rings stop growing.
  *
  * A poke per byte written would wake the loop for every line of an NDJSON answer; `out_told` and
  * `in_taken` coalesce them, and the loop's eventfd is written once for all pokes it has not yet
@@ -24,8 +24,12 @@
 
 /* ---- rings ---- */
 
-static err ring_grow(ring *q, size_t need) {
-    size_t cap = q->cap ? q->cap : MIN(4 * KIB, q->max);
+static bool budget_is_used(const net_server *s) {
+    return atomic_load_explicit(&s->buffered, memory_order_relaxed) > s->o.buffered_bytes_max;
+}
+
+static err ring_grow(net_server *s, ring *q, size_t need) {
+    size_t cap = q->cap ? q->cap : MIN(RING_BYTES_MIN, q->max);
     while (cap < need) cap = MIN(cap * 2, q->max);
     char *p = mem_alloc(cap);
     if (!p) return ERR_NO_MEMORY;
@@ -33,20 +37,27 @@ static err ring_grow(ring *q, size_t need) {
     if (first) memcpy(p, q->ptr + q->head, first);
     if (q->len > first) memcpy(p + first, q->ptr, q->len - first);
     mem_free(q->ptr);
+    atomic_fetch_add_explicit(&s->buffered, cap - q->cap, memory_order_relaxed);
     *q = (ring){p, cap, 0, q->len, q->max};
     return OK;
 }
 
-/* Takes what fits under max. */
-static err ring_push(ring *q, str s, size_t *taken) {
-    size_t n = MIN(s.len, q->max - q->len);
+/* Takes what fits under max. When the server's budget is used up a ring keeps the size it has (or
+ * gets the smallest), and its writer waits. */
+static err ring_push(net_server *s, ring *q, str bytes, size_t *taken) {
+    size_t max = budget_is_used(s) ? MAX(q->cap, MIN(RING_BYTES_MIN, q->max)) : q->max;
+    size_t n = MIN(bytes.len, max - q->len);
     *taken = n;
     if (n == 0) return OK;
-    if (q->len + n > q->cap) TRY(ring_grow(q, q->len + n));
+    if (q->len + n > q->cap) {
+        *taken = 0;
+        TRY(ring_grow(s, q, q->len + n));
+        *taken = n;
+    }
     size_t at = (q->head + q->len) % q->cap;
     size_t first = MIN(n, q->cap - at);
-    memcpy(q->ptr + at, s.ptr, first);
-    if (n > first) memcpy(q->ptr, s.ptr + first, n - first);
+    memcpy(q->ptr + at, bytes.ptr, first);
+    if (n > first) memcpy(q->ptr, bytes.ptr + first, n - first);
     q->len += n;
     return OK;
 }
@@ -81,8 +92,9 @@ static stream_io *io_new(const net_options *o) {
     return io;
 }
 
-static void io_free(stream_io *io) {
+static void io_free(net_server *s, stream_io *io) {
     if (!io) return;
+    atomic_fetch_sub_explicit(&s->buffered, io->in.cap + io->out.cap, memory_order_relaxed);
     mem_free(io->in.ptr);
     mem_free(io->out.ptr);
     cond_deinit(&io->cv);
@@ -130,7 +142,7 @@ static void release(request *r) {
     KITH_ASSERT(!r->owned && !r->in_inbox);
     if (r->answer.own == NET_TAKE) mem_free((void *)(uintptr_t)r->answer.body.ptr);
     buf_drop(&r->body);
-    if (r->pub.streamed || r->begun) io_free(r->io);
+    if (r->pub.streamed || r->begun) io_free(r->server, r->io);
     if (r->buffered) {
         atomic_fetch_sub_explicit(&r->server->buffered, r->buffered, memory_order_relaxed);
     }
@@ -533,7 +545,7 @@ err request_body_add(request *r, str bytes) {
 err request_stream_in(request *r, str bytes, size_t *taken) {
     stream_io *io = r->io;
     mutex_lock(&io->mu);
-    err rc = ring_push(&io->in, bytes, taken);
+    err rc = ring_push(r->server, &io->in, bytes, taken);
     io->in_paused = *taken < bytes.len;
     if (*taken) cond_signal(&io->cv);
     mutex_unlock(&io->mu);
@@ -558,7 +570,7 @@ size_t request_stream_out(request *r, char *p, size_t n) {
     mutex_lock(&io->mu);
     size_t got = ring_pop(&io->out, p, n);
     if (io->out.len == 0) io->out_told = false;
-    if (io->out.len <= io->out.max / 2) cond_signal(&io->cv);
+    if (io->out.len <= io->out.cap / 2) cond_signal(&io->cv);
     mutex_unlock(&io->mu);
     return got;
 }
@@ -600,7 +612,7 @@ err net_body_read(net_request *rq, void *p, size_t n, size_t *got) {
     *got = ring_pop(&io->in, p, n);
     io->in_taken += *got;
     bool tell = *got && (io->in_taken >= io->in.max / 4 || io->in_paused) && !io->in_end;
-    if (tell && io->in.len > io->in.max / 2) tell = false;
+    if (tell && io->in.len > io->in.cap / 2) tell = false;
     if (tell) io->in_paused = false;
     err rc = *got ? OK : io->gone ? ERR_CANCELLED : io->in_rc;
     mutex_unlock(&io->mu);
@@ -631,9 +643,9 @@ err net_respond_write(net_request *rq, str bytes) {
     err rc = OK;
     while (bytes.len && rc == OK) {
         mutex_lock(&io->mu);
-        while (io->out.len == io->out.max && !io->gone) cond_wait(&io->cv, &io->mu);
         size_t taken = 0;
-        rc = io->gone ? ERR_CANCELLED : ring_push(&io->out, bytes, &taken);
+        rc = io->gone ? ERR_CANCELLED : ring_push(r->server, &io->out, bytes, &taken);
+        if (rc == OK && taken == 0) cond_wait(&io->cv, &io->mu); /* full: the loop will call */
         bool tell = taken && !io->out_told;
         if (tell) io->out_told = true;
         mutex_unlock(&io->mu);

@@ -95,7 +95,7 @@ void loop_poke(request *r, unsigned what) {
     mutex_unlock(&l->inbox_mu);
 }
 
-static void take_poke(request *r, unsigned what) {
+static void take_poke(request *r, unsigned what, conn **to_run) {
     loop *l = r->loop;
     conn *c = r->conn;
     if (what & POKE_BEGUN) r->begun = true;
@@ -106,15 +106,21 @@ static void take_poke(request *r, unsigned what) {
         l->owned_count--;
         STAT_ADD(l, requests_open, -1);
     }
-    if (c) {
-        c->proto->poked(c, r);
-        conn_run(c);
-    } else {
+    if (!c) {
         request_detach(r); /* tells a waiting handler, or frees */
+        return;
     }
+    c->proto->poked(c, r);
+    if (c->poked) return;
+    c->poked = true;
+    c->poked_next = *to_run;
+    *to_run = c;
 }
 
+/* All pokes first, then each connection once: the answers of many streams leave in one send. A
+ * connection that dies meanwhile is still memory until this turn of the loop ends. */
 static void drain_inbox(loop *l) {
+    conn *to_run = NULL;
     mutex_lock(&l->inbox_mu);
     request *r = l->inbox_head;
     l->inbox_head = l->inbox_tail = NULL;
@@ -128,8 +134,14 @@ static void drain_inbox(loop *l) {
         r->inbox_pokes = 0;
         r->in_inbox = false;
         mutex_unlock(&l->inbox_mu);
-        take_poke(r, what);
+        take_poke(r, what, &to_run);
         r = next;
+    }
+    while (to_run) {
+        conn *c = to_run;
+        to_run = c->poked_next;
+        c->poked = false;
+        conn_run(c);
     }
 }
 

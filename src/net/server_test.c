@@ -742,6 +742,51 @@ static void test_stream_errors(void **state) {
     fixture_close(&f);
 }
 
+/* A handler that does not read its stream: a short rest is dropped and the connection goes on. */
+static void test_ignored_stream(void **state) {
+    fixture f;
+    reply r;
+    (void)state;
+    fixture_open(&f);
+    int fd = dial(&f);
+    for (int i = 0; i < 20; i++) {
+        assert_true(
+            send_text(fd, "POST /ignore HTTP/1.1\r\n" HOST "Content-Length: 60000\r\n\r\n"));
+        assert_true(send_all(fd, big_body, 60000));
+        expect_reply(fd, "", 409, "ignored");
+    }
+    assert_true(send_text(fd, "POST /ignore HTTP/1.1\r\n" HOST "Content-Length: 60000000\r\n\r\n"));
+    assert_true(read_reply(fd, &r, false));
+    assert_int_equal(r.status, 409);
+    free(r.body);
+    assert_true(is_closed(fd));
+    close(fd);
+    fixture_close(&f);
+}
+
+/* With no budget for bodies streams go on in small steps. */
+static void test_streams_without_budget(void **state) {
+    fixture f;
+    net_options o;
+    (void)state;
+    options_for_tests(&o);
+    o.buffered_bytes_max = 1;
+    fixture_open_with(&f, &o, 2, 16);
+    int fd = dial(&f);
+    assert_true(send_text(fd, "POST /count HTTP/1.1\r\n" HOST "Content-Length: 300000\r\n\r\n"));
+    assert_true(send_all(fd, big_body, BIG_BYTES));
+    expect_reply(fd, "", 200, "300000");
+    assert_true(send_text(fd, "GET /flood HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n"));
+    char *part = malloc(MIB);
+    size_t all = 0, n;
+    while ((n = read_to_end(fd, part, MIB)) > 0) all += n;
+    assert_true(all > 64 * MIB);
+    free(part);
+    close(fd);
+    assert_int_equal(stats_of(&f).buffered_bytes, 0);
+    fixture_close(&f);
+}
+
 /* ---- many at once, and the end ---- */
 
 typedef struct crowd {
@@ -954,6 +999,8 @@ int main(void) {
         cmocka_unit_test(test_duplex),
         cmocka_unit_test(test_backpressure),
         cmocka_unit_test(test_stream_errors),
+        cmocka_unit_test(test_ignored_stream),
+        cmocka_unit_test(test_streams_without_budget),
         cmocka_unit_test(test_crowd),
         cmocka_unit_test(test_many_loops),
         cmocka_unit_test(test_open_errors),
