@@ -66,6 +66,29 @@ static err check_space(shard *s) {
     return rc;
 }
 
+static void remove_store(shard *s, const char *db) {
+    static const char *const tails[] = {"", "-wal", "-shm"};
+    for (size_t i = 0; i < COUNT_OF(tails); i++) {
+        char path[PATH_MAX_BYTES];
+        int n = snprintf(path, sizeof path, "%s%s", db, tails[i]);
+        if (n < (int)sizeof path && fs_exists(s->o.fs, path)) {
+            err rc = fs_unlink(s->o.fs, path); /* what stays is told by the next store_open */
+            (void)rc;
+        }
+    }
+}
+
+/* A damaged store is a fold that can be made again, as long as the journal goes back to its first
+ * record. */
+static err open_store(shard *s, const char *db) {
+    unsigned readers = s->o.readers ? s->o.readers : 4;
+    err rc = store_open(db, readers, &s->store);
+    if (rc != ERR_CORRUPT || journal_first_lsn(s->journal) > 1) return rc;
+    shard_notice(s, "%s; the store is made again from the journal", err_detail());
+    remove_store(s, db);
+    return store_open(db, readers, &s->store);
+}
+
 static err open_files(shard *s) {
     TRY(fs_mkdir(s->o.fs, s->dir));
     char *jdir = join(s->dir, "journal"), *db = join(s->dir, "store.db");
@@ -81,7 +104,7 @@ static err open_files(shard *s) {
                          (unsigned long long)r->cut_bytes, (unsigned long long)r->cut_lsn);
         rc = check_space(s);
     }
-    if (rc == OK) rc = store_open(db, s->o.readers ? s->o.readers : 4, &s->store);
+    if (rc == OK) rc = open_store(s, db);
     mem_free(jdir);
     mem_free(db);
     return rc;

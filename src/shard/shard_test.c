@@ -274,6 +274,37 @@ static void damaged_snapshot_is_made_again(void **state) {
     check_all(f);
 }
 
+/* Damage in the store that is seen on opening: it is folded again from the journal. */
+static void damaged_store_is_made_again(void **state) {
+    fixture *f = *state;
+    rng r;
+    rng_seed(&r, 11);
+    random_ops(f, &r, 80);
+    embed_all(f);
+    check_all(f);
+    shard_close(f->s);
+    f->s = NULL;
+    char path[128];
+    snprintf(path, sizeof path, "%s/store.db", f->dir);
+    uint8_t *bytes;
+    size_t n;
+    assert_int_equal(file_read_all(fs_real(), path, 64 * MIB, &bytes, &n), OK);
+    for (int i = 0; i < 3; i++) { /* the header, the schema's page, all of it */
+        size_t from = i == 0 ? 20 : 0, to = i == 0 ? 60 : i == 1 ? 4096 : n;
+        for (size_t at = from; at < to; at++) bytes[at] ^= 0x55;
+        write_bytes(path, bytes, n);
+        for (size_t at = from; at < to; at++) bytes[at] ^= 0x55;
+        f->notices = 0;
+        open_it(f);
+        assert_true(f->notices > 0);
+        check_all(f);
+        shard_close(f->s);
+        f->s = NULL;
+    }
+    mem_free(bytes);
+    open_it(f);
+}
+
 static bool grep_file(const char *path, const char *needle) {
     uint8_t *b;
     size_t n;
@@ -390,6 +421,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(restarts_from_any_files, setup, teardown),
         cmocka_unit_test_setup_teardown(damaged_snapshot_is_made_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(damaged_store_is_made_again, setup, teardown),
         cmocka_unit_test_setup_teardown(deleted_text_is_in_no_file, setup, teardown),
         cmocka_unit_test_setup_teardown(vectors_of_replaced_texts_are_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(failed_texts_are_set_aside, setup, teardown),
