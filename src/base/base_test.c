@@ -204,6 +204,16 @@ static void json_limits(void **state) {
     assert_int_equal(json_parse(STR("{\"a\":\"\xff\"}"), &d), ERR_INVALID);
     assert_int_equal(json_parse(STR("{\"a\":\"[[[\\\"\"}"), &d), OK);
     yyjson_doc_free(d);
+    /* Brackets in a string do not count, whatever escapes stand before its end; those behind it do. */
+    char text[4 * JSON_DEPTH_MAX];
+    const char *heads[] = {"[\"\\\\\",", "[\"[[\\\"[[\\\\\","};
+    for (size_t h = 0; h < COUNT_OF(heads); h++) {
+        size_t n = strlen(heads[h]);
+        memcpy(text, heads[h], n);
+        memset(text + n, '[', JSON_DEPTH_MAX);
+        assert_int_equal(json_parse(str_from(text, n + JSON_DEPTH_MAX), &d), ERR_INVALID);
+        assert_non_null(strstr(err_detail(), "deeper"));
+    }
 }
 
 static void rng_is_uniform(void **state) {
