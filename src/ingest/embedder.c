@@ -64,9 +64,15 @@ static bool poison(err rc) {
     return rc == ERR_INVALID || rc == ERR_TOO_LARGE || rc == ERR_INTERNAL;
 }
 
-/* Fills out[] for one batch; the provider's own failure is returned. */
-static err embed_rows(embedder *e, const store_row *rows, size_t n, shard_vector *out, arena *a,
-                      uint64_t *tokens, size_t *failed) {
+typedef struct outcome {
+    shard_vector out[BATCH_TEXTS];
+    uint64_t tokens;
+    size_t failed;
+} outcome;
+
+/* Fills o->out for one batch; the provider's own failure is returned. */
+static err embed_rows(embedder *e, const store_row *rows, size_t n, arena *a, outcome *o) {
+    shard_vector *out = o->out;
     str texts[BATCH_TEXTS];
     uint32_t dim = provider_dim(e->p);
     embed_usage use = {0};
@@ -77,33 +83,32 @@ static err embed_rows(embedder *e, const store_row *rows, size_t n, shard_vector
                                 .vector = e->vectors + i * dim};
     }
     err rc = provider_embed(e->p, texts, n, EMBED_DOCUMENT, e->vectors, &use);
-    *tokens = use.tokens;
+    o->tokens = use.tokens;
     if (!poison(rc)) return rc;
     for (size_t i = 0; i < n; i++) {
         rc = provider_embed(e->p, &texts[i], 1, EMBED_DOCUMENT, e->vectors + i * dim, &use);
         if (rc != OK && !poison(rc)) return rc;
-        *tokens += use.tokens;
+        o->tokens += use.tokens;
         if (rc == OK) continue;
         char *why = arena_dup(a, str_of(err_detail()));
         if (!why) return ERR_NO_MEMORY;
         out[i].vector = NULL;
         out[i].reason = str_of(why);
-        ++*failed;
+        o->failed++;
     }
     return OK;
 }
 
 static err one_batch(embedder *e, arena *a) {
     store_row *rows;
-    size_t n, failed = 0;
-    uint64_t tokens = 0;
-    shard_vector out[BATCH_TEXTS];
+    size_t n;
+    outcome o = {.tokens = 0};
     TRY(shard_pending(e->s, BATCH_TEXTS, WAIT_MS, a, &rows, &n));
     if (n == 0) return OK;
     uint64_t t0 = clock_mono_ns();
-    TRY(embed_rows(e, rows, n, out, a, &tokens, &failed));
-    TRY(shard_put_vectors(e->s, out, n));
-    count(e, n, failed, tokens, clock_mono_ns() - t0);
+    TRY(embed_rows(e, rows, n, a, &o));
+    TRY(shard_put_vectors(e->s, o.out, n));
+    count(e, n, o.failed, o.tokens, clock_mono_ns() - t0);
     return OK;
 }
 

@@ -179,17 +179,25 @@ static bool word_after(const char *text, char c) {
     return false;
 }
 
+static bool has_any(const char *text, const char *const *needles, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (strstr(text, needles[i])) return true;
+    return false;
+}
+
+/* What the filters has: and is: ask for. */
 static uint32_t flags_of(const Kith__V1__Post *p) {
-    const char *t = p->text;
+    static const char *const links[] = {"http://", "https://", "www."};
+    static const char *const questions[] = {"?", "\xef\xbc\x9f",
+                                            "\xd8\x9f"}; /* full width, Arabic */
+    static const char *const media[] = {"\"media\"", "\"images\"", "\"attachments\""};
     uint32_t f = 0;
     if (p->reply_to && p->reply_to[0]) f |= ATTRS_REPLY;
-    if (strstr(t, "http://") || strstr(t, "https://") || strstr(t, "www.")) f |= ATTRS_LINK;
-    if (strchr(t, '?') || strstr(t, "\xef\xbc\x9f") || strstr(t, "\xd8\x9f")) f |= ATTRS_QUESTION;
-    if (p->extra && (strstr(p->extra, "\"media\"") || strstr(p->extra, "\"images\"") ||
-                     strstr(p->extra, "\"attachments\"")))
-        f |= ATTRS_MEDIA;
-    if (p->n_tags || word_after(t, '#')) f |= SHARD_TAGGED;
-    if (word_after(t, '@')) f |= SHARD_MENTION;
+    if (has_any(p->text, links, COUNT_OF(links))) f |= ATTRS_LINK;
+    if (has_any(p->text, questions, COUNT_OF(questions))) f |= ATTRS_QUESTION;
+    if (p->extra && has_any(p->extra, media, COUNT_OF(media))) f |= ATTRS_MEDIA;
+    if (p->n_tags || word_after(p->text, '#')) f |= SHARD_TAGGED;
+    if (word_after(p->text, '@')) f |= SHARD_MENTION;
     return f;
 }
 
