@@ -36,6 +36,10 @@ typedef struct shard shard;
 #define POST_TAGS_MAX  32
 #define POST_EXTRA_MAX (16 * KIB)
 
+/* Flags of a document in attrs, beside those of attrs.h: it has tags; it names someone. */
+#define SHARD_TAGGED  (1u << 4)
+#define SHARD_MENTION (1u << 5)
+
 typedef struct shard_options {
     fs *fs;
     const char *dir;   /* made when missing, mode 0700 */

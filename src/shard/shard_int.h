@@ -16,10 +16,6 @@ enum {
     RETRY_MS = 500             /* between tries when the disk or memory is full */
 };
 
-/* Flags beside those of attrs.h. */
-#define SHARD_TAGGED  (1u << 4)
-#define SHARD_MENTION (1u << 5)
-
 typedef struct vector_job {
     uint32_t doc;
     uint64_t text_hash;
