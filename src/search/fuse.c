@@ -4,7 +4,7 @@
  *
  * BM25 grows without bound with the number and rarity of matching words. Divided by what the query
  * could reach at most, long questions lose their words' say, though many rare words in common mean
- * more, not less. s / (s + 100) is nearly linear where most scores lie (5 to 60) and bends above, so a
+ * more, not less. s / (s + 150) is nearly linear where most scores lie (5 to 60) and bends above, so a
  * post that quotes the whole query cannot drown everything. Cosine is taken as it is, cut at 0:
  * scaling it changes nothing that the weight does not.
  *
