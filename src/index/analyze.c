@@ -143,10 +143,9 @@ static int peek(const scan *s, size_t pos, size_t *next, uint32_t *c) {
 /* Marks that are accents, to be dropped; not those that are vowels. */
 static bool is_accent(uint32_t c) {
     return in_range(c, 0x300, 0x36f) || in_range(c, 0x483, 0x487) || in_range(c, 0x591, 0x5bd) ||
-           in_range(c, 0x5bf, 0x5c7) ||
-           in_range(c, 0x64b, 0x65f) || c == 0x670 || c == 0x640 || in_range(c, 0x1ab0, 0x1aff) ||
-           in_range(c, 0x1dc0, 0x1dff) || in_range(c, 0x20d0, 0x20ff) ||
-           in_range(c, 0xfe20, 0xfe2f);
+           in_range(c, 0x5bf, 0x5c7) || in_range(c, 0x64b, 0x65f) || c == 0x670 || c == 0x640 ||
+           in_range(c, 0x1ab0, 0x1aff) || in_range(c, 0x1dc0, 0x1dff) ||
+           in_range(c, 0x20d0, 0x20ff) || in_range(c, 0xfe20, 0xfe2f);
 }
 
 /* Letters whose stroke or hook is part of them for Unicode, but not for who searches. */
@@ -289,18 +288,20 @@ static bool ends_with(const char *p, size_t n, const char *suffix) {
     return n >= m && memcmp(p + n - m, suffix, m) == 0;
 }
 
-/* Takes the English plural and possessive off an ASCII word (the rules of Harman 1991). */
+/* Takes the English possessive and plural off an ASCII word: the rules of Harman (1991), but that "ie" ends
+ * as "y" does, so that movie, movies and cookie, cookies meet. */
 static size_t strip_plural(char *p, size_t n) {
-    if (ends_with(p, n, "'s")) return n - 2;
-    if (n < 4 || p[n - 1] != 's') return n;
+    if (ends_with(p, n, "'s")) n -= 2;
+    if (n < 4 || (p[n - 1] != 's' && p[n - 1] != 'e')) return n;
     for (size_t i = 0; i < n; i++)
         if (!in_range((uint8_t)p[i], 'a', 'z')) return n;
-    if (ends_with(p, n, "ies") && !ends_with(p, n, "eies") && !ends_with(p, n, "aies")) {
-        p[n - 3] = 'y';
-        return n - 2;
+    size_t stem = p[n - 1] == 's' ? n - 1 : n;
+    if (stem >= 4 && ends_with(p, stem, "ie") && p[stem - 3] != 'e' && p[stem - 3] != 'a') {
+        p[stem - 2] = 'y';
+        return stem - 1;
     }
-    if (ends_with(p, n, "us") || ends_with(p, n, "ss")) return n;
-    return n - 1;
+    if (stem == n || ends_with(p, n, "us") || ends_with(p, n, "ss")) return n;
+    return stem;
 }
 
 /* The end of the word that begins at `pos`: letters, digits, marks, "_", apostrophes between. */

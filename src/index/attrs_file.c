@@ -16,7 +16,7 @@
 #include "index/save.h"
 
 static const char magic[8] = {'K', 'I', 'T', 'H', 'A', 'T', 'T', 'R'};
-enum { VERSION = 1 };
+enum { VERSION = 1, SPARSE_MAX = 1 << 22 };
 
 /* File numbers of texts, by running number; and the other way. */
 typedef struct numbering {
@@ -190,9 +190,9 @@ static err read_all(loading *l) {
     for (int f = 0; f < ATTRS_FIELDS; f++) TRY(read_texts(l, f));
     for (uint64_t i = 0; i < docs; i++) {
         uint64_t gap = reader_varint(&l->r);
-        /* A sparse file could demand room for 2^28 documents: at most 64 times what it holds. */
+        /* A short file must not demand room for 2^28 documents. (Beyond this the owner rebuilds.) */
         if (l->r.failed || gap >= ATTRS_DOC_MAX || next + gap >= ATTRS_DOC_MAX ||
-            next + gap > 65536 + 64 * docs)
+            next + gap > SPARSE_MAX + 64 * docs)
             return corrupt("a document's number");
         next += gap;
         TRY(read_doc(l, next));

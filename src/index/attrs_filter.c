@@ -154,6 +154,10 @@ static void scan_time(compile *c, const attrs_filter *f) {
 
 static void scan_flags(compile *c, const attrs_filter *f) {
     uint32_t mask = f->flags_set | f->flags_clear;
+    if (f->flags_set & f->flags_clear) { /* no document has a flag set and not */
+        memset(c->bits, 0, c->words * sizeof *c->bits);
+        return;
+    }
     for (size_t w = 0; w < c->words; w++) {
         if (!c->bits[w]) continue;
         const uint32_t *col = c->a->flags + w * 64;

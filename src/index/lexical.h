@@ -15,10 +15,12 @@
  *
  * Score of document d: the sum over the query's distinct terms t, in the query's order, of
  *     weight(t) * idf(t) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length(d) / average length))
- *     idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5))
- * (Robertson and Zaragoza 2009, the idf of Lucene), in float, each part as lexical_explain shows it,
- * so parts add up to the score exactly. tf counts up to LEXICAL_TF_MAX. A document's length is its
- * number of tokens, alt tokens too. A word given twice is one term with both weights.
+ *     idf(t) = ln(1 + (N - df + 0.5) / (4 * (df + 0.5)))
+ * (BM25 of Robertson and Zaragoza 2009; their idf goes below zero, Lucene's adds 1 inside the logarithm and
+ * keeps common words heavy; the 4 keeps it positive and common words light: docs/words.md), in float, each
+ * part as lexical_explain shows it, so parts add up to the score exactly. tf counts up to LEXICAL_TF_MAX. A
+ * document's length is its number of tokens, alt tokens too. A word given more than once is one term whose
+ * weight is the root of the sum of the squares: twice weighs 1.41.
  * Hits come by score, best first, ties by document number ascending: same index, same answer.
  *
  * Documents are numbered by the owner; numbers are dense and may be reused after a delete.
@@ -46,7 +48,7 @@
 #define LEXICAL_K_MAX       10000
 
 #define LEXICAL_K1 0.9f /* defaults; measured in docs/words.md */
-#define LEXICAL_B  0.4f
+#define LEXICAL_B  0.6f
 
 typedef struct lexical lexical;
 typedef struct lexical_scratch lexical_scratch;

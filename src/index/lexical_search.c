@@ -141,7 +141,7 @@ void lexical_scratch_free(lexical_scratch *s) {
 /* ---- the query's terms ---- */
 
 static float idf_of(uint32_t docs, uint32_t df) {
-    return (float)log(1.0 + ((double)docs - df + 0.5) / (df + 0.5));
+    return (float)log(1.0 + ((double)docs - df + 0.5) / (4 * (df + 0.5)));
 }
 
 static sterm *find_sterm(lexical_scratch *s, uint32_t id) {
@@ -170,7 +170,7 @@ static err add_sterm(search *x, str text, float weight, bool demanded, uint32_t 
     sterm *t = find_sterm(s, id);
     uint32_t df = term_df(x->ix, &x->ix->terms[id]);
     if (t) {
-        t->weight += weight;
+        t->weight = sqrtf(t->weight * t->weight + weight * weight);
     } else {
         t = s->n_terms < LEXICAL_TERMS_MAX ? &s->terms[s->n_terms++] : replace_sterm(s, df);
         if (!t && demanded)

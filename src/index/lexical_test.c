@@ -151,7 +151,7 @@ static void scored_add(scored *s, uint8_t w, float weight, bool demanded, bool a
         s->demanded[s->n++] = demanded;
         return;
     }
-    if (add) s->weight[i] += weight;
+    if (add) s->weight[i] = sqrtf(s->weight[i] * s->weight[i] + weight * weight);
     s->demanded[i] |= demanded;
 }
 
@@ -191,7 +191,7 @@ static size_t naive_search(const oracle *o, const naive_query *q, lexical_option
     float w[16];
     for (unsigned i = 0; i < s.n; i++) {
         unsigned df = df_of(o, s.words[i]);
-        float idf = (float)log(1.0 + ((double)docs - df + 0.5) / (df + 0.5));
+        float idf = (float)log(1.0 + ((double)docs - df + 0.5) / (4 * (df + 0.5)));
         w[i] = s.weight[i] * idf * (p.k1 + 1);
     }
     static lexical_hit all[DOCS];
