@@ -10,8 +10,8 @@
  *
  * Kinds. GEMM_F32: single precision throughout. GEMM_BF16: weights and activations are rounded to
  * bfloat16 (to nearest, ties to even), sums are single precision. GEMM_I8: weights are int8 with one
- * scale a column of the result, activations are int8 with one scale a row, found as they come; sums
- * are exact int32, so every processor gives the same sums.
+ * scale a column of the result; activations are 8 bits between a row's least and greatest value,
+ * found as they come; sums are exact int32, so every processor gives the same sums.
  *
  * Ownership: a matrix owns its packed copy; the source may go after gemm_matrix_init. A matrix is
  * immutable then and may be used from many threads, each with its own work memory.
@@ -46,7 +46,7 @@ typedef struct gemm_matrix {
     void *panels;            /* owned: the packed weights */
     float *bias;             /* owned: n values and zeros up to a whole panel */
     float *scales;           /* owned, GEMM_I8: one a column */
-    int32_t *sums;           /* owned, GEMM_I8: sums of a column's weights */
+    float *sums;             /* owned, GEMM_I8: a column's integer weights, summed */
 } gemm_matrix;
 
 typedef struct gemm_source {

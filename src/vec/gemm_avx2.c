@@ -62,7 +62,7 @@ V_TARGET static void avx2_i8(const gemm_tile *t) {
 }
 
 V_TARGET static void avx2_prepare_bf16(const float *x, size_t k, size_t k_padded, void *out,
-                                       float *scale) {
+                                       gemm_range *range) {
     float *o = out;
     size_t i = 0;
     const __m256i half = _mm256_set1_epi32(0x7fff), one = _mm256_set1_epi32(1);
@@ -75,25 +75,23 @@ V_TARGET static void avx2_prepare_bf16(const float *x, size_t k, size_t k_padded
     }
     for (; i < k; i++) o[i] = gemm_bf16_to(gemm_bf16_of(x[i]));
     for (; i < k_padded; i++) o[i] = 0;
-    *scale = 1;
+    *range = (gemm_range){1, 0};
 }
 
 V_TARGET static void avx2_prepare_i8(const float *x, size_t k, size_t k_padded, void *out,
-                                     float *scale) {
+                                     gemm_range *range) {
     int16_t *o = out;
-    float top = simd_magnitude(x, k);
-    float inverse = top > 0 ? 127 / top : 0;
-    V inverses = V_SET1(inverse);
+    float inverse = simd_range(x, k, range);
+    V inverses = V_SET1(inverse), lows = V_SET1(range->low);
     size_t i = 0;
     for (; i + 16 <= k; i += 16) {
-        __m256i lo = _mm256_cvtps_epi32(V_MUL(V_LOAD(x + i), inverses));
-        __m256i hi = _mm256_cvtps_epi32(V_MUL(V_LOAD(x + i + 8), inverses));
+        __m256i lo = _mm256_cvtps_epi32(V_MUL(V_SUB(V_LOAD(x + i), lows), inverses));
+        __m256i hi = _mm256_cvtps_epi32(V_MUL(V_SUB(V_LOAD(x + i + 8), lows), inverses));
         __m256i q = _mm256_permute4x64_epi64(_mm256_packs_epi32(lo, hi), 0xd8);
         _mm256_storeu_si256((__m256i *)(o + i), q);
     }
-    for (; i < k; i++) o[i] = (int16_t)_mm_cvtss_si32(_mm_set_ss(x[i] * inverse));
+    for (; i < k; i++) o[i] = (int16_t)_mm_cvtss_si32(_mm_set_ss((x[i] - range->low) * inverse));
     for (; i < k_padded; i++) o[i] = 0;
-    *scale = top / 127;
 }
 
 const gemm_table gemm_table_avx2 = {

@@ -3,9 +3,8 @@
  * Single precision: 12 x 32, 24 sums of 32 registers. Integers and bfloat16: 8 x 32, as gcc 12 spills a
  * 12 x 32 tile of dot products and halves its speed, and 16 sums already cover the latency.
  *
- * vpdpbusd multiplies unsigned by signed bytes: activations are stored with 128 added and the
- * kernel takes 128 times the column's sum of weights off again, in integers, so the result equals the
- * scalar one to the last bit. Without VNNI the bytes are widened to pairs of 16 bits, as for AVX2.
+ * vpdpbusd multiplies unsigned by signed bytes, which is what activations in [0, 255] and weights are.
+ * Without VNNI the bytes are widened to pairs of 16 bits, as for AVX2.
  *
  * vdpbf16ps rounds differently from fused multiply-adds (it flushes denormals and adds two products
  * before the sum): within the tolerance of gemm_test.c, not bit for bit.
@@ -71,23 +70,25 @@ V_TARGET static void avx512_i8(const gemm_tile *t) {
     switch (t->rows) { TILE_CASES_8(tile_i8_rows, 2) }
 }
 
-/* Sixteen quantised activations as int32, rounded to nearest. */
-V_INLINE __m512i quantized(const float *x, V inverse) {
-    return _mm512_cvtps_epi32(V_MUL(V_LOAD(x), inverse));
+/* Sixteen activations as int32 in [0, 255], rounded to nearest. */
+V_INLINE __m512i quantized(const float *x, V low, V inverse) {
+    return _mm512_cvtps_epi32(V_MUL(V_SUB(V_LOAD(x), low), inverse));
+}
+V_INLINE int quantized_one(float x, float low, float inverse) {
+    return _mm_cvtss_si32(_mm_set_ss((x - low) * inverse));
 }
 
 V_TARGET static void avx512_prepare_i8(const float *x, size_t k, size_t k_padded, void *out,
-                                       float *scale) {
+                                       gemm_range *range) {
     int16_t *o = out;
-    float top = simd_magnitude(x, k);
-    float inverse = top > 0 ? 127 / top : 0;
+    float inverse = simd_range(x, k, range);
+    V inverses = V_SET1(inverse), lows = V_SET1(range->low);
     size_t i = 0;
     for (; i + 16 <= k; i += 16)
         _mm256_storeu_si256((__m256i *)(o + i),
-                            _mm512_cvtepi32_epi16(quantized(x + i, V_SET1(inverse))));
-    for (; i < k; i++) o[i] = (int16_t)_mm_cvtss_si32(_mm_set_ss(x[i] * inverse));
+                            _mm512_cvtepi32_epi16(quantized(x + i, lows, inverses)));
+    for (; i < k; i++) o[i] = (int16_t)quantized_one(x[i], range->low, inverse);
     for (; i < k_padded; i++) o[i] = 0;
-    *scale = top / 127;
 }
 
 /* ---- int8 by VNNI ---- */
@@ -110,12 +111,9 @@ VNNI_TARGET ALWAYS void tile_vnni_rows(const gemm_tile *t, const size_t rows,
             ROW_DONE(s[i][0], s[i][1], a);
         }
     }
-    __m512i offset[2]; /* 128 times the sum of a column's weights */
-    UNROLLED for (size_t j = 0; j < vectors; j++) offset[j] =
-        _mm512_slli_epi32(_mm512_loadu_si512(t->col_sum + 16 * j), 7);
     UNROLLED for (size_t i = 0; i < rows; i++) {
         UNROLLED for (size_t j = 0; j < vectors; j++)
-            tile_scale_store(t, i, j, _mm512_cvtepi32_ps(_mm512_sub_epi32(s[i][j], offset[j])));
+            tile_scale_store(t, i, j, _mm512_cvtepi32_ps(s[i][j]));
     }
 }
 
@@ -124,19 +122,16 @@ VNNI_TARGET static void avx512_vnni(const gemm_tile *t) {
 }
 
 V_TARGET static void avx512_prepare_vnni(const float *x, size_t k, size_t k_padded, void *out,
-                                         float *scale) {
+                                         gemm_range *range) {
     uint8_t *o = out;
-    float top = simd_magnitude(x, k);
-    float inverse = top > 0 ? 127 / top : 0;
-    const __m512i offset = _mm512_set1_epi32(128);
+    float inverse = simd_range(x, k, range);
+    V inverses = V_SET1(inverse), lows = V_SET1(range->low);
     size_t i = 0;
-    for (; i + 16 <= k; i += 16) {
-        __m512i q = _mm512_add_epi32(quantized(x + i, V_SET1(inverse)), offset);
-        _mm_storeu_si128((__m128i *)(o + i), _mm512_cvtepi32_epi8(q));
-    }
-    for (; i < k; i++) o[i] = (uint8_t)(_mm_cvtss_si32(_mm_set_ss(x[i] * inverse)) + 128);
-    for (; i < k_padded; i++) o[i] = 128; /* any value: the weights there are 0 */
-    *scale = top / 127;
+    for (; i + 16 <= k; i += 16)
+        _mm_storeu_si128((__m128i *)(o + i),
+                         _mm512_cvtepi32_epi8(quantized(x + i, lows, inverses)));
+    for (; i < k; i++) o[i] = (uint8_t)quantized_one(x[i], range->low, inverse);
+    for (; i < k_padded; i++) o[i] = 0;
 }
 
 /* ---- bfloat16 ---- */
@@ -151,25 +146,25 @@ V_INLINE __m512i rounded_bf16(const float *x) {
 
 /* For widened weights: floats that hold bfloat16 values. */
 V_TARGET static void avx512_prepare_wide(const float *x, size_t k, size_t k_padded, void *out,
-                                         float *scale) {
+                                         gemm_range *range) {
     float *o = out;
     size_t i = 0;
     for (; i + 16 <= k; i += 16)
         V_STORE(o + i, _mm512_castsi512_ps(_mm512_slli_epi32(rounded_bf16(x + i), 16)));
     for (; i < k; i++) o[i] = gemm_bf16_to(gemm_bf16_of(x[i]));
     for (; i < k_padded; i++) o[i] = 0;
-    *scale = 1;
+    *range = (gemm_range){1, 0};
 }
 
 V_TARGET static void avx512_prepare_bf16(const float *x, size_t k, size_t k_padded, void *out,
-                                         float *scale) {
+                                         gemm_range *range) {
     uint16_t *o = out;
     size_t i = 0;
     for (; i + 16 <= k; i += 16)
         _mm256_storeu_si256((__m256i *)(o + i), _mm512_cvtepi32_epi16(rounded_bf16(x + i)));
     for (; i < k; i++) o[i] = gemm_bf16_of(x[i]);
     for (; i < k_padded; i++) o[i] = 0;
-    *scale = 1;
+    *range = (gemm_range){1, 0};
 }
 
 BF16_TARGET ALWAYS void tile_dot_rows(const gemm_tile *t, const size_t rows, const size_t vectors) {

@@ -7,15 +7,20 @@
 #define GEMM_TILE_ROWS_MAX    12
 #define GEMM_TILE_COLUMNS_MAX 32
 
+/* How a row of activations became integers: x = low + scale * q, q in [0, 255]. */
+typedef struct gemm_range {
+    float scale, low;
+} gemm_range;
+
 /* One tile of the result: `rows` rows of one panel of columns. */
 typedef struct gemm_tile {
     const void *a; /* prepared activations; lda in elements */
     const void *b; /* panel; ldb in elements, from one group of k to the next */
     float *c;
-    const float *bias;      /* of the panel's columns; NULL: none */
-    const float *row_scale; /* GEMM_I8: one a row */
-    const float *col_scale; /* GEMM_I8: one a column */
-    const int32_t *col_sum; /* GEMM_I8 */
+    const float *bias;            /* of the panel's columns; NULL: none */
+    const gemm_range *rows_range; /* GEMM_I8: one a row */
+    const float *col_scale;       /* GEMM_I8: one a column */
+    const float *col_sum;         /* GEMM_I8: the column's integer weights, summed */
     size_t lda, ldb, ldc, rows, k;
     bool add; /* start from what c holds instead of zero */
     gemm_act act;
@@ -30,7 +35,7 @@ typedef struct gemm_kernel {
     bool interleaved; /* weights of the panel's two halves take turns, one and one */
     void (*tile)(const gemm_tile *t);
     /* Makes a row of activations ready: k floats to k_padded elements, the rest as zeros. */
-    void (*prepare)(const float *x, size_t k, size_t k_padded, void *out, float *scale);
+    void (*prepare)(const float *x, size_t k, size_t k_padded, void *out, gemm_range *range);
 } gemm_kernel;
 
 struct gemm_table {
@@ -50,6 +55,13 @@ extern const gemm_table gemm_table_avx512_full; /* and bfloat16 dot products */
 #endif
 
 /* Shared by kernels. */
+/* Fills the range of a row from its least and greatest value; returns what (x - low) is multiplied
+ * with. Values so large that their difference is infinite give q = 0 and come out as not finite. */
+static inline float gemm_range_make(float low, float high, gemm_range *range) {
+    float width = high - low;
+    *range = (gemm_range){width / 255, low};
+    return width > 0 ? 255 / width : 0;
+}
 static inline uint16_t gemm_bf16_of(float f) { /* nearest, ties to even; f is finite */
     uint32_t u;
     memcpy(&u, &f, sizeof u);

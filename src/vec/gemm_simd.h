@@ -106,26 +106,34 @@ V_INLINE void tile_bf16_rows(const gemm_tile *t, const size_t rows, const size_t
     tile_finish(t, &s, rows, vectors);
 }
 
-/* Scales integer sums, adds the bias, applies the activation, stores one row of one tile. */
+/* Scales integer sums, adds the bias, applies the activation, stores one vector of one row. */
 V_INLINE void tile_scale_store(const gemm_tile *t, size_t row, size_t vector, V sum) {
     size_t at = vector * V_LANES;
-    V scale = V_MUL(V_SET1(t->row_scale[row]), V_LOAD(t->col_scale + at));
-    V y = V_ADD(V_MUL(sum, scale), V_LOAD(t->bias + at));
+    gemm_range r = t->rows_range[row];
+    V y = V_ADD(V_MUL(sum, V_SET1(r.scale)), V_MUL(V_SET1(r.low), V_LOAD(t->col_sum + at)));
+    y = V_ADD(V_MUL(y, V_LOAD(t->col_scale + at)), V_LOAD(t->bias + at));
     if (t->act == GEMM_GELU) y = v_gelu(y);
     V_STORE(t->c + row * t->ldc + at, y);
 }
 
-/* max |x|, of k floats. */
-V_TARGET static inline float simd_magnitude(const float *x, size_t k) {
-    V top = V_ZERO();
+/* The range of k floats; returns what (x - low) is multiplied with. */
+V_TARGET static inline float simd_range(const float *x, size_t k, gemm_range *range) {
     size_t whole = k / V_LANES * V_LANES;
-    for (size_t i = 0; i < whole; i += V_LANES) {
-        V v = V_LOAD(x + i);
-        top = V_MAX(top, V_MAX(v, V_SUB(V_ZERO(), v)));
+    float low = x[0], high = x[0];
+    if (whole) {
+        V lows = V_LOAD(x), highs = lows;
+        for (size_t i = V_LANES; i < whole; i += V_LANES) {
+            lows = V_MIN(lows, V_LOAD(x + i));
+            highs = V_MAX(highs, V_LOAD(x + i));
+        }
+        low = -v_top(V_SUB(V_ZERO(), lows));
+        high = v_top(highs);
     }
-    float f = v_top(top);
-    for (size_t i = whole; i < k; i++) f = MAX(f, x[i] < 0 ? -x[i] : x[i]);
-    return f;
+    for (size_t i = whole; i < k; i++) {
+        low = MIN(low, x[i]);
+        high = MAX(high, x[i]);
+    }
+    return gemm_range_make(low, high, range);
 }
 
 #endif

@@ -90,16 +90,27 @@ static double magnitude(const float *v, size_t n) {
     return top;
 }
 
+/* A dot product of the values that rounding to 8 bits leaves. */
+static double dot_i8(const float *x, const float *w, size_t k) {
+    float low = x[0], high = x[0], ws = 127 / (float)magnitude(w, k);
+    double sum = 0;
+    for (size_t p = 0; p < k; p++) {
+        low = MIN(low, x[p]);
+        high = MAX(high, x[p]);
+    }
+    float xs = high > low ? 255 / (high - low) : 0;
+    for (size_t p = 0; p < k; p++) {
+        double q = (double)lrintf((x[p] - low) * xs), scale = ((double)high - low) / 255;
+        sum += (low + q * scale) * (double)lrintf(w[p] * ws) / ws;
+    }
+    return sum;
+}
+
 static double expected(const fixture *f, gemm_kind kind, shape s, size_t i, size_t j) {
     const float *x = f->x + i * s.k, *w = f->w + j * s.k;
+    if (kind == GEMM_I8) return dot_i8(x, w, s.k) + f->bias[j];
     double sum = 0;
-    float xs = 127 / (float)magnitude(x, s.k), ws = 127 / (float)magnitude(w, s.k);
-    for (size_t p = 0; p < s.k; p++)
-        if (kind == GEMM_I8)
-            sum += (double)lrintf(x[p] * xs) * (double)lrintf(w[p] * ws);
-        else
-            sum += rounded(kind, x[p]) * rounded(kind, w[p]);
-    if (kind == GEMM_I8) sum /= (double)xs * ws;
+    for (size_t p = 0; p < s.k; p++) sum += rounded(kind, x[p]) * rounded(kind, w[p]);
     return sum + f->bias[j];
 }
 
