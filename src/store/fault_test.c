@@ -1,7 +1,7 @@
 /* store under faults: killed processes, failing disks, full disks, no memory, damaged WALs. After
- * each the store must be one that was committed: its position tells which, and the history is a function
- * of the position, so that the whole content can be checked. */
-#include "store/store_testing.h"
+ * each the store must be one that was committed: its position tells which, and the history is a
+ * function of the position, so that the whole content can be checked. */
+#include "store/store_test_util.h"
 
 #include <setjmp.h>
 #include <signal.h>

@@ -2,8 +2,8 @@
  *
  * What is stored is the proto message less the fields that are columns (id, thread, lsn), so that
  * a thread can move without touching the text, and two versions of a post are equal exactly when
- * their bytes are: protobuf-c packs fields in the order of their numbers, and created_at is always set.
- * Unknown fields of a newer version ride along (protobuf-c keeps them).
+ * their bytes are: protobuf-c packs fields in the order of their numbers, and created_at is always
+ * set. Unknown fields of a newer version ride along (protobuf-c keeps them).
  *
  * Unpacking allocates from the caller's arena through protobuf-c's allocator interface: eight or
  * so pointer bumps a post, and nothing to free.

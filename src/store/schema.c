@@ -2,8 +2,10 @@
  *
  * posts is narrow (what folds and scans need), bodies holds the packed post: a vector that arrives
  * or a thread that moves rewrites some 80 bytes, not the text, and store_scan reads no texts.
- * Each is keyed by doc. posts_waiting holds only texts without a vector. free_docs are the holes
- * below meta.doc_limit: their number is doc_limit - posts, so it is not kept.
+ * Each is keyed by doc. posts_thread leaves out roots, which posts_id finds: with random ids each
+ * entry of an index dirties a page of its own, and most posts are roots. posts_waiting holds only
+ * texts without a vector. free_docs are the holes below meta.doc_limit: their number is doc_limit -
+ * posts, so it is not kept.
  *
  * meta has one row; its first columns (one, schema) stay for ever, so that any version can refuse a
  * newer file. `commits` goes up by one a commit: store.c uses it to see a WAL that fell behind.
@@ -26,7 +28,7 @@ static const char create_sql[] =
     " created INTEGER NOT NULL, rev INTEGER NOT NULL, text_hash INTEGER NOT NULL,"
     " embed INTEGER NOT NULL) STRICT;"
     "CREATE UNIQUE INDEX posts_id ON posts(id);"
-    "CREATE INDEX posts_thread ON posts(thread, created);"
+    "CREATE INDEX posts_thread ON posts(thread, created) WHERE thread<>id;"
     "CREATE INDEX posts_waiting ON posts(rev) WHERE embed=0;"
     "CREATE TABLE bodies(doc INTEGER PRIMARY KEY, lsn INTEGER NOT NULL, body BLOB NOT NULL) STRICT;"
     "CREATE TABLE failures(doc INTEGER PRIMARY KEY, reason TEXT NOT NULL) STRICT;"

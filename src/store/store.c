@@ -3,10 +3,10 @@
  * The writer has one connection, each reader another; all are used by one thread at a time
  * (THREADSAFE=2). Settings and why:
  *   journal_mode=WAL        readers see the last commit and never wait for the writer
- *   synchronous=NORMAL      no fsync at commit: the journal before us is durable and is folded again
- *   wal_autocheckpoint=0    the writer checkpoints when the WAL reaches STORE_CHECKPOINT_PAGES
- *   secure_delete           freed bytes are zeroed (vfs.c does what SQLite leaves)
- *   cell_size_check, trusted_schema=OFF, DEFENSIVE: a damaged or crafted file is an error
+ *   synchronous=NORMAL      no fsync at commit: the journal before us is durable and is folded
+ *   again wal_autocheckpoint=0    the writer checkpoints when the WAL reaches
+ *   STORE_CHECKPOINT_PAGES secure_delete           freed bytes are zeroed (vfs.c does what SQLite
+ *   leaves) cell_size_check, trusted_schema=OFF, DEFENSIVE: a damaged or crafted file is an error
  *   ENABLE_QPSG             plans never depend on bound values: without it, each bind prepared
  *                           its statement again because of the partial index (10 us a read, not 3)
  *   temp_store              compiled in: temporary data never reaches a disk
@@ -41,10 +41,7 @@ static err world_error(const conn *c, int rc, int cause) {
     return err_set(ERR_IO, "%s: %s", c->path, why);
 }
 
-err store_sql_error(const conn *c, int rc) {
-    if (rc == SQLITE_OK || rc == SQLITE_ROW || rc == SQLITE_DONE) return OK;
-    if (rc == SQLITE_IOERR_DATA) return ERR_CORRUPT; /* vfs.c wrote the detail */
-    if (rc == SQLITE_IOERR_NOMEM) return err_set(ERR_NO_MEMORY, "%s: out of memory", c->path);
+static err kind_error(const conn *c, int rc) {
     switch (rc & 0xff) {
     case SQLITE_NOMEM:
         return err_set(ERR_NO_MEMORY, "%s: out of memory", c->path);
@@ -68,8 +65,18 @@ err store_sql_error(const conn *c, int rc) {
     }
 }
 
+err store_sql_error(const conn *c, int rc) {
+    if (rc == SQLITE_OK || rc == SQLITE_ROW || rc == SQLITE_DONE) return OK;
+    if (rc == SQLITE_IOERR_DATA) return ERR_CORRUPT; /* vfs.c wrote the detail */
+    if (rc == SQLITE_IOERR_NOMEM) rc = SQLITE_NOMEM;
+    return kind_error(c, rc);
+}
+
 /* ---- statements ---- */
 
+/* posts_thread holds all but roots, posts_id finds those. */
+#define AS_REPLY  " thread<>id AND "
+#define AS_ROOT   " thread=id AND "
 #define FROM_BOTH " FROM posts p JOIN bodies b ON b.doc=p.doc "
 static const char *const sql_text[SQL_IDS] = {
     [SQL_BEGIN_WRITE] = "BEGIN IMMEDIATE",
@@ -77,9 +84,10 @@ static const char *const sql_text[SQL_IDS] = {
     [SQL_ROLLBACK] = "ROLLBACK",
     [SQL_FIND] = "SELECT " STORE_ROW ", p.embed" FROM_BOTH "WHERE p.id=?",
     [SQL_THREAD_OF] = "SELECT thread FROM posts WHERE id=?",
-    [SQL_THREAD_EXISTS] = "SELECT 1 FROM posts WHERE thread=? LIMIT 1",
-    [SQL_THREAD_DOCS] = "SELECT doc FROM posts WHERE thread=?",
-    [SQL_THREAD_MOVE] = "UPDATE posts SET thread=?2, rev=?3 WHERE thread=?1",
+    [SQL_THREAD_EXISTS] = "SELECT 1 WHERE EXISTS(SELECT 1 FROM posts WHERE" AS_REPLY "thread=?1)"
+                          " OR EXISTS(SELECT 1 FROM posts WHERE" AS_ROOT "id=?1)",
+    [SQL_THREAD_DOCS] = "SELECT doc FROM posts WHERE" AS_REPLY "thread=?",
+    [SQL_THREAD_MOVE] = "UPDATE posts SET thread=?2, rev=?3 WHERE" AS_REPLY "thread=?1",
     [SQL_POST_INSERT] = "INSERT INTO posts(doc, id, thread, created, rev, text_hash, embed)"
                         " VALUES(?,?,?,?,?,?,?)",
     [SQL_POST_UPDATE] = "UPDATE posts SET thread=?2, created=?3, rev=?4, text_hash=?5, embed=?6"
@@ -104,9 +112,12 @@ static const char *const sql_text[SQL_IDS] = {
     [SQL_GET] = "SELECT " STORE_ROW FROM_BOTH "WHERE p.id=?",
     [SQL_GET_DOC] = "SELECT " STORE_ROW FROM_BOTH "WHERE p.doc=?",
     [SQL_DOC_OF] = "SELECT doc FROM posts WHERE id=?",
-    [SQL_THREAD] = "SELECT " STORE_ROW FROM_BOTH "WHERE p.thread=?1 AND (p.created, p.doc) >"
-                   " (?2, ?3) ORDER BY p.created, p.doc LIMIT ?4",
-    [SQL_THREAD_SIZE] = "SELECT count(*) FROM posts WHERE thread=?",
+    [SQL_THREAD] = "SELECT " STORE_ROW ", p.created" FROM_BOTH "WHERE" AS_REPLY
+                   "thread=?1 AND (created, p.doc) > (?2, ?3)"
+                   " UNION ALL SELECT " STORE_ROW ", p.created" FROM_BOTH "WHERE" AS_ROOT
+                   "id=?1 AND (created, p.doc) > (?2, ?3) ORDER BY 8, 1 LIMIT ?4",
+    [SQL_THREAD_SIZE] = "SELECT (SELECT count(*) FROM posts WHERE" AS_REPLY "thread=?1) +"
+                        " (SELECT count(*) FROM posts WHERE" AS_ROOT "id=?1)",
     [SQL_PENDING_NEW] = "SELECT " STORE_ROW " FROM posts p INDEXED BY posts_waiting JOIN bodies b"
                         " ON b.doc=p.doc WHERE p.embed=0 ORDER BY p.rev DESC, p.doc DESC LIMIT ?",
     [SQL_PENDING_OLD] = "SELECT " STORE_ROW " FROM posts p INDEXED BY posts_waiting JOIN bodies b"

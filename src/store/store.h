@@ -12,8 +12,20 @@
  * Durability: WAL, synchronous=NORMAL: a power cut may take back the last commits, never tear one;
  * the shard then folds the journal again from store_position. secure_delete is on, and
  * store_erase_traces empties the WAL, so that a deleted text is in no file of the store.
- * Errors: ERR_CORRUPT (SQLite says the file is damaged, or the schema is not ours), ERR_NO_SPACE,
- * ERR_IO, ERR_NO_MEMORY, ERR_UNSUPPORTED (a newer schema).
+ * Each page has a checksum: a damaged one is ERR_CORRUPT naming it, when it is read.
+ *
+ * Errors: ERR_CORRUPT (a damaged file, one of another program), ERR_NO_SPACE, ERR_IO,
+ * ERR_NO_MEMORY, ERR_DENIED, ERR_NOT_FOUND (no such directory), ERR_UNSUPPORTED (a newer schema). A
+ * store that is ERR_CORRUPT loses nothing: remove store.db, store.db-wal, store.db-shm and fold the
+ * journal again. A writer's call that fails (but for ERR_NOT_FOUND) spoils its transaction:
+ * store_commit then aborts and gives the first error. An fsync that fails in a checkpoint does not
+ * undo the commit; the next store_begin gives the error, for good.
+ *
+ * Threads: store_begin to store_commit and store_erase_traces belong to one thread at a time; a
+ * reader to the thread that holds it. store_position, store_doc_limit, store_disk_bytes: any.
+ *
+ * Caveats: one process at a time (the owner of the data directory holds its lock), and nothing else
+ * opens store.db meanwhile: closing it would drop SQLite's locks. Format: docs/store.md.
  */
 #ifndef KITH_STORE_H
 #define KITH_STORE_H
@@ -24,8 +36,9 @@
 typedef struct store store;
 typedef struct store_reader store_reader;
 
+/* Makes the store when there is none (beside `path`, then renamed). 1 to 64 readers. */
 MUST_USE err store_open(const char *path, unsigned readers, store **out);
-void store_close(store *s);
+void store_close(store *s); /* every reader must be back; an open transaction is aborted */
 uint64_t store_position(const store *s);  /* LSN of the last commit; 0 when new */
 uint32_t store_doc_limit(const store *s); /* all live docs are below it */
 
@@ -53,6 +66,8 @@ typedef struct store_change {
 /* Puts `post` (id, text and limits already checked). created_at absent: now_ms. A post equal to
  * the stored one in all that a caller sets is STORE_UNCHANGED and nothing is written. The row's
  * revision (`rev`) and those of rerooted rows become `lsn`.
+ * A post that is replaced with another reply_to takes along the rows whose thread was its own id;
+ * what hung below it in another thread stays there.
  * thread: of the parent when the parent is here, else reply_to itself, else the post's own id;
  * cycles end because no chain is ever walked: a post is linked to its parent's thread as stored. */
 MUST_USE err store_put(store *s, const Kith__V1__Post *post, uint64_t lsn, int64_t now_ms, arena *a,
@@ -62,7 +77,8 @@ MUST_USE err store_delete(store *s, str id, arena *a, uint32_t *doc, Kith__V1__P
 /* A vector for the text with this hash came. *current: the post is here and has this text; then
  * its embed state becomes done and *doc is set. */
 MUST_USE err store_vector(store *s, str id, uint64_t text_hash, uint32_t *doc, bool *current);
-/* The text with this hash cannot be embedded; shown by store_failed. */
+/* The text with this hash cannot be embedded; shown by store_failed. A vector that is here stays.
+ * `reason` is cut at 512 bytes. */
 MUST_USE err store_vector_failed(store *s, str id, uint64_t text_hash, str reason);
 /* Failed rows become pending again; returns how many. */
 MUST_USE err store_retry_failed(store *s, uint64_t *count);
@@ -70,7 +86,9 @@ MUST_USE err store_retry_failed(store *s, uint64_t *count);
 /* Outside a transaction: checkpoint and truncate the WAL. ERR_AGAIN when a reader is in the way. */
 MUST_USE err store_erase_traces(store *s);
 
-/* ---- readers: store_reader_get waits for a free one; put it back soon ---- */
+/* ---- readers: store_reader_get waits for a free one; put it back soon ----
+ * All reads of one lease see the same commit: that of its first read. While a lease is held the WAL
+ * cannot be emptied, so a lease that lasts lets it grow. */
 
 store_reader *store_reader_get(store *s);
 void store_reader_put(store *s, store_reader *r);
@@ -105,7 +123,7 @@ typedef struct store_failure {
 MUST_USE err store_failed(store_reader *r, size_t limit, arena *a, store_failure **out,
                           size_t *count);
 
-/* Every row's (doc, rev, text_hash, embedded) in doc order; from a covering index, no texts. */
+/* Every row's (doc, rev, text_hash, embedded) in doc order; reads no texts. */
 typedef struct store_brief {
     uint32_t doc;
     uint64_t rev, text_hash;
@@ -122,7 +140,10 @@ typedef struct store_counts {
 MUST_USE err store_count(store_reader *r, store_counts *out); /* cheap: kept, not counted */
 uint64_t store_disk_bytes(store *s);
 
-/* Reads every page (quick_check) of the file at `path`, opened read-only; each problem to `report`. */
+/* Reads all of the store at `path` (which nobody may have open) and changes nothing: the WAL's
+ * frames, every page's checksum, the trees, the kept counts, every text against its hash. Each
+ * problem goes to `report`, and then the answer is still OK; an error means that it could not look.
+ */
 MUST_USE err store_verify(const char *path, void (*report)(void *ctx, const char *problem),
                           void *ctx);
 

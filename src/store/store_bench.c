@@ -1,8 +1,8 @@
-/* store_bench [posts]: what a put, a vector, a read and a scan cost. Texts of 20 to 280 bytes from a
- * seed, ids of 12 bytes in random order, every third post a reply; batches of 256; the store is on
- * the disk that TMPDIR names. Figures are the best of the rounds, on one thread; CPU time beside the
- * clock's, since a neighbour on the machine slows only the latter. */
-#include "store/store_testing.h"
+/* store_bench [posts [ordered]]: what a put, a vector, a read and a scan cost. Texts of 20 to 280
+ * bytes from a seed, ids of 12 bytes in random order (or rising), every third post a reply; batches
+ * of 256; the store is on the disk that TMPDIR names. Figures are the best of the rounds, on one
+ * thread; CPU time beside the clock's, since a neighbour on the machine slows only the latter. */
+#include "store/store_test_util.h"
 
 enum { BATCH = 256, READS = 200000 };
 
@@ -18,7 +18,12 @@ static void timer_print(timer t, const char *what, uint64_t n) {
            (double)n * 1e9 / wall, cpu / (double)n / 1e3, (double)n * 1e9 / cpu);
 }
 
-static void bench_post(arena *a, uint64_t i, Kith__V1__Post *p, Google__Protobuf__Timestamp *t) {
+static uint64_t bench_id(uint64_t i, bool ordered) {
+    return ordered ? i : hash64_u64(i + 1) >> 16;
+}
+
+static void bench_post(arena *a, uint64_t i, bool ordered, Kith__V1__Post *p,
+                       Google__Protobuf__Timestamp *t) {
     uint64_t h = hash64_u64(i + 1);
     size_t len = 20 + h % 260;
     char *text = arena_alloc(a, len + 1);
@@ -31,15 +36,16 @@ static void bench_post(arena *a, uint64_t i, Kith__V1__Post *p, Google__Protobuf
     t->seconds = 1700000000 + (int64_t)i;
     p->created_at = t;
     p->text = text;
-    p->id = (char *)(uintptr_t)arena_printf(a, "%012llx", (unsigned long long)(h >> 16)).ptr;
+    p->id =
+        (char *)(uintptr_t)arena_printf(a, "%012llx", (unsigned long long)bench_id(i, ordered)).ptr;
     p->author = (char *)(uintptr_t)arena_printf(a, "user%u", (unsigned)(h % 5000)).ptr;
-    uint64_t parent = hash64_u64(i / 3 + 1) >> 16;
+    uint64_t parent = bench_id(i / 3, ordered);
     if (i % 3 == 2)
         p->reply_to = (char *)(uintptr_t)arena_printf(a, "%012llx", (unsigned long long)parent).ptr;
 }
 
 /* Puts posts, and vectors for the batch before, as the shard does. */
-static void bench_puts(store *s, uint64_t posts, bool vectors) {
+static void bench_puts(store *s, uint64_t posts, bool ordered, bool vectors) {
     arena a;
     arena_init(&a, 64 * MIB);
     timer t = timer_start();
@@ -49,7 +55,7 @@ static void bench_puts(store *s, uint64_t posts, bool vectors) {
             Kith__V1__Post p;
             Google__Protobuf__Timestamp when;
             store_change c;
-            bench_post(&a, k, &p, &when);
+            bench_post(&a, k, ordered, &p, &when);
             if (vectors) {
                 uint32_t doc;
                 bool current;
@@ -67,14 +73,14 @@ static void bench_puts(store *s, uint64_t posts, bool vectors) {
     arena_deinit(&a);
 }
 
-static void bench_alone(store *s, uint64_t posts) {
+static void bench_alone(store *s, uint64_t posts, bool ordered) {
     arena a;
     arena_init(&a, 64 * MIB);
     timer t = timer_start();
     for (uint64_t k = 0; k < 3000; k++) {
         Kith__V1__Post p;
         Google__Protobuf__Timestamp when;
-        bench_post(&a, posts + k, &p, &when);
+        bench_post(&a, posts + k, ordered, &p, &when);
         put_alone(s, &a, &p, posts + k + 1);
         arena_reset(&a);
     }
@@ -129,18 +135,19 @@ int main(int argc, char **argv) {
     uint64_t posts = 450000;
     if (argc > 1 && !str_to_u64(str_of(argv[1]), &posts)) return 2;
     if (posts < 1000 || posts > 100000000) return 2;
+    bool ordered = argc > 2;
     scratch d;
     scratch_make(&d);
     store *s = NULL;
     MUST(store_open(d.path, 1, &s));
-    bench_puts(s, posts, false);
-    bench_puts(s, posts, true);
+    bench_puts(s, posts, ordered, false);
+    bench_puts(s, posts, ordered, true);
     uint64_t near = MIN(posts, 5000);
     bench_reads(s, near, "store_get_doc, not warm");
     for (int i = 0; i < 3; i++) bench_reads(s, near, "store_get_doc, warm");
     for (int i = 0; i < 2; i++) bench_reads(s, posts, "store_get_doc, anywhere");
     bench_scans(s);
-    bench_alone(s, posts);
+    bench_alone(s, posts, ordered);
     MUST(store_erase_traces(s));
     printf("%.1f MB on disk, %.0f bytes a post\n", (double)store_disk_bytes(s) / 1e6,
            (double)store_disk_bytes(s) / (double)posts);

@@ -152,7 +152,8 @@ MUST_USE err store_wal_check(const char *path, arena *a, str *problem);
 
 /* ---- verify.c ---- */
 
-/* Reads everything through this connection: pages, trees, rules. ERR_CORRUPT names what is wrong. */
+/* Reads everything through this connection: pages, trees, rules. ERR_CORRUPT names what is wrong.
+ */
 MUST_USE err store_check_deep(conn *c);
 /* The number of commits that the main file knows of, without the WAL; 0 when it cannot be read. */
 uint64_t store_main_commits(const char *path);

@@ -1,5 +1,5 @@
 /* store: its contract by examples, then a long random run against a model in memory. */
-#include "store/store_testing.h"
+#include "store/store_test_util.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -640,20 +640,25 @@ static uint32_t model_doc(model *m) {
     return m->limit++;
 }
 
+static void model_reroot(model *m, int id, uint64_t lsn) {
+    int to = m->p[id].thread;
+    for (int i = 0; to != id && i < MODEL_IDS; i++) {
+        if (!m->p[i].here || m->p[i].thread != id) continue;
+        m->p[i].thread = to;
+        m->p[i].rev = lsn;
+    }
+}
+
 static store_outcome model_put(model *m, int id, int text, int reply, uint64_t lsn) {
     model_post *p = &m->p[id];
     bool was = p->here;
     if (was && p->text == text && p->reply == reply) return STORE_UNCHANGED;
-    int thread_now = reply < 0 ? id : reply;
-    if (reply >= 0 && reply != id && m->p[reply].here) thread_now = m->p[reply].thread;
+    int root = reply < 0 ? id : reply;
+    if (reply >= 0 && reply != id && m->p[reply].here) root = m->p[reply].thread;
     uint32_t doc = was ? p->doc : model_doc(m);
     int embed = was && p->text == text ? p->embed : EMBED_WAITING;
-    *p = (model_post){true, text, reply, thread_now, doc, lsn, lsn, embed};
-    for (int i = 0; i < MODEL_IDS; i++) {
-        if (thread_now == id || !m->p[i].here || m->p[i].thread != id) continue;
-        m->p[i].thread = thread_now;
-        m->p[i].rev = lsn;
-    }
+    *p = (model_post){true, text, reply, root, doc, lsn, lsn, embed};
+    model_reroot(m, id, lsn);
     return was ? STORE_REPLACED : STORE_CREATED;
 }
 

@@ -1,10 +1,11 @@
 /* store_verify: everything that can be said about a store at rest, without changing it.
  *
- * In order, each step only when those before found nothing, since they read the same bytes: the WAL's frames;
- * every page through the checksum shim (by SQLite's dbpage table, so that a page that the
- * WAL has newer is taken from there: a crash in a checkpoint may have torn the old one); SQLite's own
- * quick_check; then our rules: the counts kept in meta against counted ones, a body for each post,
- * and each text against its hash. So a flipped byte in the main file is always found, used or not.
+ * In order, each step only when those before found nothing, since they read the same bytes: the
+ * WAL's frames; every page through the checksum shim (by SQLite's dbpage table, so that a page that
+ * the WAL has newer is taken from there: a crash in a checkpoint may have torn the old one);
+ * SQLite's own quick_check; then our rules: the counts kept in meta against counted ones, a body
+ * for each post, and each text against its hash. So a flipped byte in the main file is always
+ * found, used or not.
  *
  * The file is opened by the still VFS: no lock, no -shm file, no recovery on disk. Nobody may
  * write meanwhile (the owner of the data directory holds its lock).

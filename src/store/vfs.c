@@ -3,16 +3,16 @@
  * SQLite does not notice a flipped bit in a row, and integrity_check finds one in twenty. So each
  * page of the main database ends with 8 reserved bytes: hash64 of the 4,088 before, seeded with
  * the page's number, so that a page in another's place is seen too. They are written when the page
- * is written to the main file (at a checkpoint) and checked whenever it is read from there. Pages in
- * the WAL carry SQLite's own frame checksums; the 8 bytes mean nothing there.
+ * is written to the main file (at a checkpoint) and checked whenever it is read from there. Pages
+ * in the WAL carry SQLite's own frame checksums; the 8 bytes mean nothing there.
  *
  * Invariants:
  *  1. The main file is read and written in whole pages. A shorter read (SQLite looks at the first
  *     100 bytes before it knows the page size) reads its page whole and copies the part.
  *  2. A page behind the end of a non-empty file is damage: secure_delete is on, so SQLite writes
  *     each page it allocates, also those freed again.
- *  3. Nothing that was deleted is in a written page. secure_delete zeroes freed cells and pages, but
- *     when SQLite rebalances a page it moves cells and leaves copies in the gap between
+ *  3. Nothing that was deleted is in a written page. secure_delete zeroes freed cells and pages,
+ *     but when SQLite rebalances a page it moves cells and leaves copies in the gap between
  *     the cell pointers and the cells. The gap of each b-tree page is zeroed on its way out; a page
  *     is known to be one by its first byte (VFS_PAGES_MAX).
  *  4. The still VFSes open read-only, ignore locks and deletions, and show a WAL that is
@@ -23,8 +23,8 @@
  * is the one mutable global of the module, written once.
  */
 #include "store/vfs.h"
+#include "os/thread.h"
 
-#include <pthread.h>
 #include <stdio.h>
 
 enum { HEADER_SIZE = 100, MEM_HEADER = 16, FLAVOURS = 3 };

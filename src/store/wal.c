@@ -1,7 +1,7 @@
 /* The WAL, looked at without SQLite.
  *
- * When SQLite opens a WAL it believes the frames up to the first whose checksum fails and drops the rest in
- * silence. After a kill that is right: what follows is a torn tail. After a flipped
+ * When SQLite opens a WAL it believes the frames up to the first whose checksum fails and drops the
+ * rest in silence. After a kill that is right: what follows is a torn tail. After a flipped
  * bit it is not: hundreds of commits vanish, and if they had been copied to the main file by a
  * checkpoint already, older pages now lie over newer ones, and the result is neither state. So
  * before a store is opened its WAL is walked: a frame that fails and is followed by a frame of the
@@ -9,13 +9,14 @@
  * store.c then trusts nothing before it has read everything.
  *
  * A kill cannot leave that: frames are written in order, one after the other. A power cut can, in
- * the part not yet synced, which no checkpoint has copied. Damage in the very last frame looks like a
- * torn tail; store.c sees it by the count of commits when a checkpoint had copied it.
+ * the part not yet synced, which no checkpoint has copied. Damage in the very last frame looks like
+ * a torn tail; store.c sees it by the count of commits when a checkpoint had copied it.
  *
- * Format (sqlite.org/fileformat2.html, section 4), all big-endian. Header, 32 bytes: magic 0x377f0682
- * or 0x377f0683 (odd: checksums over big-endian words), version, page size, sequence, salt 1, salt 2,
- * checksum of the first 24. Frame: 24 bytes (page, size after commit, salt 1, salt 2, checksum),
- * then the page. The checksum runs on from the header through every frame's first 8 bytes and page.
+ * Format (sqlite.org/fileformat2.html, section 4), all big-endian. Header, 32 bytes: magic
+ * 0x377f0682 or 0x377f0683 (odd: checksums over big-endian words), version, page size, sequence,
+ * salt 1, salt 2, checksum of the first 24. Frame: 24 bytes (page, size after commit, salt 1, salt
+ * 2, checksum), then the page. The checksum runs on from the header through every frame's first 8
+ * bytes and page.
  */
 #include "store/store_int.h"
 

@@ -3,9 +3,9 @@
  * Threads. A post's thread is that of its parent when the parent is here, else the parent's id,
  * else its own id. When a post comes (or moves) and its thread is not its own id, all rows that
  * stand under its id as a thread are moved to its thread: they were waiting for this link. So
- * for every arrival order of a tree each post ends under the root that is known, and no chain is ever
- * walked, so a cycle cannot make a loop. A post that is replaced with another reply_to takes along
- * only rows whose thread is its own id; what hangs below it in a foreign thread stays there.
+ * for every arrival order of a tree each post ends under the root that is known, and no chain is
+ * ever walked, so a cycle cannot make a loop. A post that is replaced with another reply_to takes
+ * along only rows whose thread is its own id; what hangs below it in a foreign thread stays there.
  *
  * Invariants at every commit:
  *  1. posts, bodies: the same docs. failures: the docs whose embed is EMBED_FAILED.
@@ -18,8 +18,8 @@
  * refused) is not the commit's error: a full disk is tried again later, anything else stops the
  * next store_begin, since after a failed fsync only the disk knows what it holds.
  *
- * Cost of a new post: about 6 statements, 8 us (store_bench.c); a batch of 256 commits in some
- * 0.3 ms without fsync.
+ * Cost of a new post: 7 us of CPU with rising ids, 22 with random ones at 450,000 posts, where each
+ * put dirties a page of posts_id of its own (store_bench.c).
  */
 #include "store/store_int.h"
 

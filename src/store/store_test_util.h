@@ -1,7 +1,7 @@
 /* What the tests and the bench of store/ share: a scratch directory, posts by number, and calls
  * that must succeed. */
-#ifndef KITH_STORE_TESTING_H
-#define KITH_STORE_TESTING_H
+#ifndef KITH_STORE_TEST_UTIL_H
+#define KITH_STORE_TEST_UTIL_H
 
 #include "store/store_int.h"
 
