@@ -677,7 +677,6 @@ static err make_session(h2 *h) {
     nghttp2_session_callbacks_set_on_frame_send_callback(calls, on_frame_send);
     nghttp2_session_callbacks_set_on_stream_close_callback(calls, on_stream_close);
     nghttp2_option_set_no_auto_window_update(option, 1);
-    nghttp2_option_set_no_closed_streams(option, 1);
     nghttp2_option_set_max_settings(option, SETTINGS_MAX);
     if (nghttp2_session_server_new3(&h->session, calls, h, option, &mem) == 0) rc = OK;
 done:
