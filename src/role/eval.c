@@ -260,9 +260,10 @@ static void score_query(eval *e, judged_query *q, const str *ids, size_t n) {
 }
 
 static err ask(eval *e, str id, str text, judged_query *q) {
-    Kith__V1__SearchRequest req = KITH__V1__SEARCH_REQUEST__INIT;
+    Kith__V1__SearchRequest req;
     str plain, *ids;
     size_t n;
+    kith__v1__search_request__init(&req);
     TRY(query_literal(text, &e->batch, &plain));
     req.q = arena_dup(&e->batch, plain);
     if (!req.q) return ERR_NO_MEMORY;

@@ -89,11 +89,13 @@ static void make_entry(int i) {
 }
 
 static uint64_t put_entry(shard *s, const entry *e) {
-    Kith__V1__Post post = KITH__V1__POST__INIT;
-    Google__Protobuf__Timestamp t = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+    Kith__V1__Post post;
+    Google__Protobuf__Timestamp t;
     char *tags[1] = {z(e->tag)};
     float v[DIM];
     str text = str_of(e->text);
+    kith__v1__post__init(&post);
+    google__protobuf__timestamp__init(&t);
     t.seconds = e->created_s;
     post.id = z(e->id), post.text = z(e->text), post.author = z(e->author);
     post.channel = z(e->channel), post.lang = z(e->lang), post.reply_to = z(e->reply_to);
@@ -157,7 +159,8 @@ static response *search(searcher *x, request req) {
 }
 
 static request ask(const char *q, int limit) {
-    request r = KITH__V1__SEARCH_REQUEST__INIT;
+    request r;
+    kith__v1__search_request__init(&r);
     r.q = z(q);
     r.limit = limit;
     return r;
@@ -211,10 +214,13 @@ static wanted random_filter(void) {
 }
 
 static response *search_filtered(const wanted *w, request r) {
-    Kith__V1__Filter flt = KITH__V1__FILTER__INIT;
-    Google__Protobuf__Timestamp after = GOOGLE__PROTOBUF__TIMESTAMP__INIT, before = after;
+    Kith__V1__Filter flt;
+    Google__Protobuf__Timestamp after, before;
     char *author = z(w->author), *channel = z(w->channel), *tag = z(w->tag), *lang = z(w->lang);
     char *link = z("link");
+    kith__v1__filter__init(&flt);
+    google__protobuf__timestamp__init(&after);
+    google__protobuf__timestamp__init(&before);
     flt.author = &author, flt.n_author = w->author != NULL;
     flt.channel = &channel, flt.n_channel = w->channel != NULL;
     flt.tag = &tag, flt.n_tag = w->tag != NULL;
@@ -313,7 +319,8 @@ static void explanations_add_up(void **state) {
     static const char *const modes[] = {"hybrid", "words", "meaning"};
     for (int round = 0; round < 60; round++) {
         request r = ask(f.e[rng_below(&f.r, POSTS)].text, 50);
-        Kith__V1__Weight w = KITH__V1__WEIGHT__INIT;
+        Kith__V1__Weight w;
+        kith__v1__weight__init(&w);
         w.value = rng_unit(&f.r);
         r.mode = z(modes[rng_below(&f.r, 3)]);
         r.explain = true;
@@ -650,8 +657,9 @@ static void a_query_survives_its_model(void **state) {
 static void similar_posts(void **state) {
     (void)state;
     for (int i = 0; i < 40; i++) {
-        Kith__V1__SimilarRequest r = KITH__V1__SIMILAR_REQUEST__INIT;
+        Kith__V1__SimilarRequest r;
         response *out;
+        kith__v1__similar_request__init(&r);
         r.id = f.e[i].id;
         r.limit = 20;
         r.other_threads = i % 2;
@@ -672,8 +680,9 @@ static void similar_posts(void **state) {
             for (size_t m = 0; m < out->n_hits; m++)
                 assert_string_not_equal(next->hits[k]->post->id, out->hits[m]->post->id);
     }
-    Kith__V1__SimilarRequest r = KITH__V1__SIMILAR_REQUEST__INIT;
+    Kith__V1__SimilarRequest r;
     response *out;
+    kith__v1__similar_request__init(&r);
     r.id = z("nobody");
     assert_int_equal(search_similar(f.x, &r, &f.a, &out), ERR_NOT_FOUND);
     r.id = z("");
@@ -682,8 +691,9 @@ static void similar_posts(void **state) {
 }
 
 static bool suggests(const char *q, const char *want) {
-    Kith__V1__SuggestRequest r = KITH__V1__SUGGEST_REQUEST__INIT;
+    Kith__V1__SuggestRequest r;
     Kith__V1__SuggestResponse *out;
+    kith__v1__suggest_request__init(&r);
     r.q = z(q);
     assert_int_equal(search_suggest(f.x, &r, &f.a, &out), OK);
     for (size_t i = 0; i < out->n_suggestions; i++)
@@ -727,9 +737,12 @@ static void refused(const char *field, request r) {
 
 static void bad_requests(void **state) {
     (void)state;
-    Kith__V1__Filter flt = KITH__V1__FILTER__INIT;
-    Google__Protobuf__Timestamp t = GOOGLE__PROTOBUF__TIMESTAMP__INIT;
-    Kith__V1__Weight w = KITH__V1__WEIGHT__INIT;
+    Kith__V1__Filter flt;
+    Google__Protobuf__Timestamp t;
+    Kith__V1__Weight w;
+    kith__v1__filter__init(&flt);
+    google__protobuf__timestamp__init(&t);
+    kith__v1__weight__init(&w);
     char *cheese = z("cheese");
     request r = ask("rain", 10);
     r.limit = -1, refused("limit", r);
