@@ -110,9 +110,9 @@ void scanner_seek(scanner *s, const segment_header *h); /* to the first frame */
 MUST_USE err scanner_next(scanner *s, frame *out);
 /* Passes over frames before `lsn` by their headers alone. */
 MUST_USE err scanner_skip_to(scanner *s, uint64_t lsn);
-/* The first good frame numbered `lsn` or more at or behind `from`; ERR_NOT_FOUND when there is
- * none. */
-MUST_USE err scanner_find(scanner *s, uint64_t from, uint64_t lsn, frame *out, uint64_t *offset);
+/* The first good frame behind the bad one at s->offset, with its number or a later one.
+ * ERR_NOT_FOUND when there is none. */
+MUST_USE err scanner_find(scanner *s, frame *out, uint64_t *offset);
 /* A good frame of a write group that began behind the next record, anywhere in the rest: the
  * proof that the next record was durable once. ERR_NOT_FOUND: there is none. */
 MUST_USE err scanner_find_later_group(scanner *s, frame *out);

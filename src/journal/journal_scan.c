@@ -66,9 +66,7 @@ static err bad(const scanner *s, const char *what) {
 }
 
 static bool all_zero(const uint8_t *p, size_t n) {
-    uint8_t any = 0;
-    for (size_t i = 0; i < n; i++) any |= p[i];
-    return !any;
+    return n == 0 || (p[0] == 0 && memcmp(p, p + 1, n - 1) == 0); /* each equals the one before */
 }
 
 /* The header of the next frame: its size and number. ERR_NOT_FOUND at a clean end. */
@@ -116,30 +114,6 @@ err scanner_skip_to(scanner *s, uint64_t lsn) {
     return OK;
 }
 
-err scanner_find(scanner *s, uint64_t from, uint64_t lsn, frame *out, uint64_t *offset) {
-    for (uint64_t at = (from + 7) & ~(uint64_t)7;; at += 8) {
-        const uint8_t *p;
-        TRY(window(s, at, FRAME_HEADER, &p));
-        if (!p) return ERR_NOT_FOUND;
-        uint64_t got;
-        size_t bytes = le32_get(p) ? frame_peek(p, &got) : 0;
-        if (bytes == 0 || got < lsn || got - lsn > SCAN_LSN_SPAN) continue;
-        TRY(window(s, at, bytes, &p));
-        if (!p || !frame_read(p, bytes, s->seed, out)) continue;
-        *offset = at;
-        return OK;
-    }
-}
-
-err scanner_find_later_group(scanner *s, frame *out) {
-    uint64_t offset, from = s->offset;
-    for (;;) {
-        TRY(scanner_find(s, from, s->lsn, out, &offset));
-        if (out->lsn - out->group_index > s->lsn) return OK;
-        from = offset + out->bytes;
-    }
-}
-
 err scanner_last_used(scanner *s, uint64_t from, uint64_t *out) {
     *out = from;
     for (uint64_t at = from; at < s->limit;) {
@@ -155,4 +129,37 @@ err scanner_last_used(scanner *s, uint64_t from, uint64_t *out) {
         at += n;
     }
     return OK;
+}
+
+/* A good frame that starts in [from, until). */
+static err find_between(scanner *s, uint64_t from, uint64_t until, frame *out, uint64_t *offset) {
+    for (uint64_t at = (from + 7) & ~(uint64_t)7; at < until; at += 8) {
+        const uint8_t *p;
+        TRY(window(s, at, FRAME_HEADER, &p));
+        if (!p) return ERR_NOT_FOUND;
+        uint64_t got;
+        size_t bytes = le32_get(p) ? frame_peek(p, &got) : 0;
+        if (bytes == 0 || got < s->lsn || got - s->lsn > SCAN_LSN_SPAN) continue;
+        TRY(window(s, at, bytes, &p));
+        if (!p || !frame_read(p, bytes, s->seed, out)) continue;
+        *offset = at;
+        return OK;
+    }
+    return ERR_NOT_FOUND;
+}
+
+err scanner_find(scanner *s, frame *out, uint64_t *offset) {
+    uint64_t until;
+    TRY(scanner_last_used(s, s->offset, &until)); /* the rest is zeros, mostly: pass it quickly */
+    return find_between(s, s->offset + 1, until, out, offset);
+}
+
+err scanner_find_later_group(scanner *s, frame *out) {
+    uint64_t offset, until, from = s->offset;
+    TRY(scanner_last_used(s, from, &until));
+    for (;;) {
+        TRY(find_between(s, from, until, out, &offset));
+        if (out->lsn - out->group_index > s->lsn) return OK;
+        from = offset + out->bytes;
+    }
 }

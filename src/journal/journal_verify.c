@@ -93,7 +93,7 @@ static err check_resume(check *c, const char *why) {
     tell(c, ERR_CORRUPT, s->offset, s->lsn, why);
     frame f;
     uint64_t offset;
-    TRY(scanner_find(s, s->offset + 1, s->lsn, &f, &offset));
+    TRY(scanner_find(s, &f, &offset));
     s->offset = offset;
     s->lsn = f.lsn;
     s->chained = false;
