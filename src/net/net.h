@@ -36,7 +36,7 @@
  * at most stream_out_bytes_max of response before the handler blocks in net_respond_write, the body
  * is no longer read and both sides wait until write_ms_max ends it. Read while you send.
  *
- * TLS will stand between the socket and conn_recv/conn_sendv (transport.h), and nowhere else.
+ * TLS will stand in conn_recv and conn_sendv (conn.c), and nowhere else.
  *
  * Sources: RFC 9110, 9112, 9113, 6585 (431), 3986; attack notes in docs/net.md.
  */
