@@ -12,7 +12,6 @@
 
 #include "base/json.h"
 #include "ingest/ingest.h"
-#include "search/query.h"
 #include "search/search.h"
 
 #include <math.h>
@@ -261,18 +260,18 @@ static void score_query(eval *e, judged_query *q, const str *ids, size_t n) {
 
 static err ask(eval *e, str id, str text, judged_query *q) {
     Kith__V1__SearchRequest req;
-    str plain, *ids;
-    size_t n;
+    str plain;
+    search_id_list ids;
     kith__v1__search_request__init(&req);
-    TRY(query_literal(text, &e->batch, &plain));
+    TRY(search_literal(text, &e->batch, &plain));
     req.q = arena_dup(&e->batch, plain);
     if (!req.q) return ERR_NO_MEMORY;
     if (e->o->mode) req.mode = (char *)(uintptr_t)e->o->mode;
     uint64_t start = clock_mono_ns();
-    TRY(search_ids(e->searcher, &req, id, EVAL_RECALL_DEPTH, &e->batch, &ids, &n));
+    TRY(search_ids(e->searcher, &req, id, EVAL_RECALL_DEPTH, &e->batch, &ids));
     TRY(mem_grow((void **)&e->us, &e->us_cap, e->n_us + 1, sizeof *e->us, QUERIES_MAX));
     e->us[e->n_us++] = (double)(clock_mono_ns() - start) / 1000;
-    score_query(e, q, ids, n);
+    score_query(e, q, ids.items, ids.count);
     return OK;
 }
 

@@ -90,12 +90,12 @@ static size_t first_depth(const plan *p) {
     return d;
 }
 
-static err rounds(page *g, search_scratch *s, bool *more) {
+static err rounds(page *g, bool *more) {
     size_t depth = first_depth(g->p);
     for (unsigned i = 0; i < SEARCH_ROUNDS_MAX; i++) {
         candidates c;
         bool left;
-        TRY(retrieve(g->x, g->p, &g->r, depth, s, g->a, &c));
+        TRY(retrieve(g->x, g->p, &g->r, depth, &c));
         TRY(take_all(g, &c, &left));
         if (g->p->group) count_threads(g, &c);
         *more = c.more || left;
@@ -110,6 +110,8 @@ err collect(searcher *x, plan *p, search_scratch *s, arena *a, collection *out) 
     bool more = false;
     size_t room = SEARCH_DEPTH_MAX - MIN(p->cursor.count, SEARCH_DEPTH_MAX);
     p->limit = MIN(p->limit, room);
+    g.r.scratch = s;
+    g.r.arena = a;
     g.r.as_of = p->paged ? p->cursor.as_of : 0;
     uint32_t per_thread = p->group ? 1 : p->max_per_thread;
     err rc = OK;
@@ -117,7 +119,7 @@ err collect(searcher *x, plan *p, search_scratch *s, arena *a, collection *out) 
     TRY_GOTO(tally_init(&g.r.threads, per_thread, a));
     g.items = arena_alloc(a, (p->limit + 1) * sizeof *g.items);
     if (!g.items) TRY_GOTO(ERR_NO_MEMORY);
-    TRY_GOTO(rounds(&g, s, &more));
+    TRY_GOTO(rounds(&g, &more));
     if (g.r.rounds > 1 && p->mode != MODE_LATEST) qsort(g.items, g.count, sizeof *g.items, by_rank);
     p->cursor.as_of = p->paged ? p->cursor.as_of : g.r.lsn;
     *out =

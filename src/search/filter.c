@@ -174,22 +174,22 @@ static err let_through(const plan *p, const round_state *r, const shard_words *w
 }
 
 err filter_compile(const plan *p, const round_state *r, const shard_words *w, search_scratch *s,
-                   arena *a, doc_set *out, uint64_t *matching) {
+                   arena *a, doc_set *out) {
     if (nothing_to_filter(p, r)) {
-        *matching = attrs_docs_live(w->attrs);
-        *out = (doc_set){NULL, w->doc_limit, *matching};
+        uint32_t live = attrs_docs_live(w->attrs);
+        *out = (doc_set){NULL, w->doc_limit, live, live};
         return OK;
     }
     size_t words = bits_words(MAX(w->doc_limit, attrs_docs_end(w->attrs))) + 1;
     TRY(filter_reserve(s, words));
     TRY(let_through(p, r, w, s, words));
-    *matching = bits_count(s->bits, words);
+    uint64_t matching = bits_count(s->bits, words);
     take_out(p->cursor.docs, p->cursor.count, s->bits, words);
     take_out(r->given, r->n_given, s->bits, words);
     attrs_filter full = {0};
     TRY(tally_full_names(&r->authors, a, &full.author_not));
     TRY(tally_full_names(&r->threads, a, &full.thread_not));
     TRY(and_filter(w, &full, s, words));
-    *out = (doc_set){s->bits, words * 64, bits_count(s->bits, words)};
+    *out = (doc_set){s->bits, words * 64, bits_count(s->bits, words), matching};
     return OK;
 }

@@ -289,30 +289,30 @@ static err add_time(query *q, op_kind op, str v) {
 
 static err add_operator(parser *p, bool negated, op_kind op, str v) {
     query *q = p->q;
+    query_strs *const lists[][2] = {[OP_FROM] = {&q->from, &q->not_from},
+                                    [OP_IN] = {&q->in, &q->not_in},
+                                    [OP_THREAD] = {&q->thread, &q->not_thread},
+                                    [OP_TAG] = {&q->tag, &q->not_tag},
+                                    [OP_LANG] = {&q->lang, &q->not_lang}};
+    query_strs *list = (size_t)op < COUNT_OF(lists) ? lists[op][negated] : NULL;
     put_operator(p, negated, op, v);
     switch (op) {
     case OP_FROM:
-        return add_author(p, negated ? &q->not_from : &q->from, v);
+        return add_author(p, list, v);
     case OP_IN:
-        return add_name(negated ? &q->not_in : &q->in, v, '#');
-    case OP_THREAD:
-        return add_value(negated ? &q->not_thread : &q->thread, v);
     case OP_TAG:
-        return add_name(negated ? &q->not_tag : &q->tag, v, '#');
+        return add_name(list, v, '#');
+    case OP_THREAD:
+        return add_value(list, v);
     case OP_LANG:
-        return add_lang(negated ? &q->not_lang : &q->lang, v);
+        return add_lang(list, v);
     case OP_HAS:
         return add_has(negated ? &q->not_has : &q->has, v);
     case OP_IS:
         return add_is(q, v, negated);
-    case OP_BEFORE:
-    case OP_AFTER:
-    case OP_DURING:
+    default:
         return add_time(q, op, v);
-    case OP_NONE:
-        break;
     }
-    return err_set(ERR_INTERNAL, "query: an operator without a meaning");
 }
 
 /* The name before a ':' at `at`; *value is where its value starts. */
@@ -463,7 +463,7 @@ err query_parse(str text, str viewer, arena *a, query *out) {
     return rc;
 }
 
-err query_literal(str text, arena *a, str *out) {
+err search_literal(str text, arena *a, str *out) {
     str in = utf8_cut(text, SEARCH_QUERY_MAX / 2);
     parser p = {.text = in};
     char *t = arena_alloc(a, 2 * in.len + 2);

@@ -62,10 +62,6 @@ typedef struct query {
 
 MUST_USE err query_parse(str text, str viewer, arena *a, query *out);
 
-/* The same words as plain text: what would be read as an operator, a phrase or a word to leave out is
- * taken apart. For text that nobody typed into a search box. At most SEARCH_QUERY_MAX bytes are kept. */
-MUST_USE err query_literal(str text, arena *a, str *out);
-
 /* The operators as a filter of the attributes; it points into q. */
 void query_filter(const query *q, attrs_filter *out);
 bool query_filter_empty(const query *q);

@@ -3,6 +3,8 @@
  */
 #include "search/query.h"
 
+#include "search/search.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
@@ -26,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
         KITH_ASSERT(err_field()[0] == 'q');
     }
     str plain;
-    if (utf8_valid(str_from(p, n), NULL) && query_literal(str_from(p, n), &a, &plain) == OK) {
+    if (utf8_valid(str_from(p, n), NULL) && search_literal(str_from(p, n), &a, &plain) == OK) {
         KITH_ASSERT(query_parse(plain, STR(""), &a, &q) == OK);
         KITH_ASSERT(q.n_phrases + q.n_nots == 0 && query_filter_empty(&q));
     }

@@ -214,7 +214,7 @@ static void literal_text(void **state) {
                                        "x y in: thread: z from: from: a q from: b", "plain", ""};
     for (size_t i = 0; i < COUNT_OF(texts); i++) {
         str s;
-        assert_int_equal(query_literal(str_of(texts[i]), &mem, &s), OK);
+        assert_int_equal(search_literal(str_of(texts[i]), &mem, &s), OK);
         query q;
         assert_int_equal(query_parse(s, STR(""), &mem, &q), OK);
         assert_str(q.text, want[i]);

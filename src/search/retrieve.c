@@ -299,13 +299,12 @@ static void order(gather *g) {
 
 static err under_lock(gather *g, searcher *x, round_state *r) {
     const plan *p = g->p;
-    uint64_t matching;
     if (r->rounds == 0) {
         r->lsn = g->w->lsn;
         TRY(count_given(p, g->w, r, g->a));
     }
-    TRY(filter_compile(p, r, g->w, g->s, g->a, &g->set, &matching));
-    if (r->rounds == 0) r->matching = matching;
+    TRY(filter_compile(p, r, g->w, g->s, g->a, &g->set));
+    if (r->rounds == 0) r->matching = g->set.matching;
     TRY(gather_init(g));
     if (p->mode == MODE_LATEST)
         list_newest(g);
@@ -315,10 +314,9 @@ static err under_lock(gather *g, searcher *x, round_state *r) {
     return OK;
 }
 
-err retrieve(searcher *x, const plan *p, round_state *r, size_t depth, search_scratch *s, arena *a,
-             candidates *out) {
+err retrieve(searcher *x, const plan *p, round_state *r, size_t depth, candidates *out) {
     shard_words w;
-    gather g = {.p = p, .w = &w, .s = s, .a = a, .depth = depth};
+    gather g = {.p = p, .w = &w, .s = r->scratch, .a = r->arena, .depth = depth};
     shard_words_begin(x->shard, &w);
     err rc = under_lock(&g, x, r);
     shard_words_end(x->shard);

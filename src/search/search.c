@@ -170,19 +170,18 @@ err search_similar(searcher *x, const Kith__V1__SimilarRequest *req, arena *a,
     return finish(x, start, rc, a, *out);
 }
 
-static err ids_of(const collection *c, str exclude, size_t k, arena *a, str **ids, size_t *count) {
-    *count = 0;
-    *ids = arena_alloc(a, (k + 1) * sizeof **ids);
-    if (!*ids) return ERR_NO_MEMORY;
-    for (size_t i = 0; i < c->count && *count < k; i++) {
+static err ids_of(const collection *c, str exclude, size_t k, arena *a, search_id_list *out) {
+    *out = (search_id_list){.items = arena_alloc(a, (k + 1) * sizeof *out->items)};
+    if (!out->items) return ERR_NO_MEMORY;
+    for (size_t i = 0; i < c->count && out->count < k; i++) {
         str id = str_of(c->items[i].row.post->id);
-        if (!str_eq(id, exclude)) (*ids)[(*count)++] = id;
+        if (!str_eq(id, exclude)) out->items[out->count++] = id;
     }
     return OK;
 }
 
 err search_ids(searcher *x, const Kith__V1__SearchRequest *req, str exclude, size_t k, arena *a,
-               str **ids, size_t *count) {
+               search_id_list *out) {
     search_scratch *s = NULL;
     plan *p;
     collection c;
@@ -195,7 +194,7 @@ err search_ids(searcher *x, const Kith__V1__SearchRequest *req, str exclude, siz
         rc = collect(x, p, s, a, &c);
     }
     searcher_scratch_put(x, s);
-    return rc == OK ? ids_of(&c, exclude, k, a, ids, count) : rc;
+    return rc == OK ? ids_of(&c, exclude, k, a, out) : rc;
 }
 
 void searcher_stats(searcher *x, search_stats *out) {

@@ -33,10 +33,19 @@ MUST_USE err search_similar(searcher *x, const Kith__V1__SimilarRequest *req, ar
 MUST_USE err search_suggest(searcher *x, const Kith__V1__SuggestRequest *req, arena *a,
                             Kith__V1__SuggestResponse **out);
 
-/* Only document ids in rank order, without hydration: for `kith eval`. `exclude` (may be empty) is
- * an id to leave out. ids live in the arena. */
+/* Only ids in rank order, without snippets and explanations: for `kith eval`. `exclude` (may be
+ * empty) is an id to leave out. Everything lives in the arena; req->limit is not looked at. */
+typedef struct search_id_list {
+    str *items;
+    size_t count; /* at most k, which is below SEARCH_DEPTH_MAX */
+} search_id_list;
 MUST_USE err search_ids(searcher *x, const Kith__V1__SearchRequest *req, str exclude, size_t k,
-                        arena *a, str **ids, size_t *count);
+                        arena *a, search_id_list *out);
+
+/* A query that asks for just the words of `text`: what would be read as an operator, a phrase or a word
+ * to leave out is taken apart. For text that nobody typed into a search box; at most
+ * SEARCH_QUERY_MAX / 2 bytes of it are kept. */
+MUST_USE err search_literal(str text, arena *a, str *out);
 
 typedef struct search_stats {
     uint64_t searches, errors, zero_results, query_cache_hits;

@@ -83,6 +83,7 @@ typedef struct doc_set {
     const uint64_t *bits; /* NULL: every live document */
     size_t docs;          /* bits in it */
     size_t count;         /* set */
+    uint64_t matching;    /* what the filters let through, before pages and caps */
 } doc_set;
 
 /* How often each author or thread is in the answer so far; names live in the arena. */
@@ -103,6 +104,8 @@ void tally_add(tally *t, uint64_t key, str name);
 MUST_USE err tally_full_names(const tally *t, arena *a, attrs_strs *out);
 
 typedef struct round_state {
+    search_scratch *scratch;
+    arena *arena;
     uint64_t as_of; /* 0 in the first round of a first page: everything */
     uint64_t lsn;   /* that the first round saw */
     uint64_t matching;
@@ -112,9 +115,9 @@ typedef struct round_state {
     tally authors, threads;
 } round_state;
 
-/* Under the words lock. `matching` counts what the filters let through, before pages and caps. */
+/* Under the words lock. */
 MUST_USE err filter_compile(const plan *p, const round_state *r, const shard_words *w,
-                            search_scratch *s, arena *a, doc_set *out, uint64_t *matching);
+                            search_scratch *s, arena *a, doc_set *out);
 /* Both bit arrays of the scratch hold at least so many words, `second` all zero. */
 MUST_USE err filter_reserve(search_scratch *s, size_t words);
 uint64_t name_key(str name); /* 0 for none */
@@ -137,8 +140,7 @@ typedef struct candidates {
     bool more; /* a deeper look may find others */
 } candidates;
 
-MUST_USE err retrieve(searcher *x, const plan *p, round_state *r, size_t depth, search_scratch *s,
-                      arena *a, candidates *out);
+MUST_USE err retrieve(searcher *x, const plan *p, round_state *r, size_t depth, candidates *out);
 fuse_weights plan_weights(const plan *p);
 lexical_query plan_lexical(const plan *p);
 

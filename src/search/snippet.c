@@ -25,6 +25,7 @@ typedef struct match {
 
 typedef struct term_table {
     const snippet_term *terms;
+    size_t count;
     uint16_t *slots; /* index + 1 of a term; 0 empty */
     size_t mask;
 } term_table;
@@ -39,7 +40,7 @@ static err table_make(const snippet_term *terms, size_t n, arena *a, term_table 
         while (slots[s]) s = (s + 1) & (size - 1);
         slots[s] = (uint16_t)(i + 1);
     }
-    *out = (term_table){terms, slots, size - 1};
+    *out = (term_table){terms, n, slots, size - 1};
     return OK;
 }
 
@@ -51,19 +52,16 @@ static bool table_find(const term_table *t, str word, uint32_t *term) {
     return false;
 }
 
-static err find_matches(str text, const snippet_term *terms, size_t n, arena *a, match **out,
-                        size_t *count) {
+static err find_matches(str text, const term_table *table, arena *a, match **out, size_t *count) {
     token_list t;
-    term_table table;
     *count = 0;
     TRY(analyze(a, text, &t));
-    TRY(table_make(terms, n, a, &table));
     match *m = arena_alloc(a, (t.count + 1) * sizeof *m);
     if (!m) return ERR_NO_MEMORY;
     for (size_t i = 0; i < t.count; i++) {
         const token *k = &t.items[i];
         uint32_t term;
-        if (k->size && table_find(&table, k->term, &term))
+        if (k->size && table_find(table, k->term, &term))
             m[(*count)++] = (match){k->offset, k->offset + k->size, term};
     }
     *out = m;
@@ -72,24 +70,26 @@ static err find_matches(str text, const snippet_term *terms, size_t n, arena *a,
 
 /* ---- choosing the stretch ---------------------------------------------------------------- */
 
-/* The matches [*from, *to) of the best stretch. */
-static err best_stretch(const match *m, size_t count, const snippet_term *terms, size_t n, arena *a,
-                        size_t *from, size_t *to) {
-    uint32_t *seen = arena_zalloc(a, n + 1, sizeof *seen);
+/* Matches [from, to) of the best stretch. */
+typedef struct stretch {
+    size_t from, to;
+} stretch;
+
+static err best_stretch(const match *m, size_t count, const term_table *t, arena *a, stretch *out) {
+    uint32_t *seen = arena_zalloc(a, t->count + 1, sizeof *seen);
     if (!seen) return ERR_NO_MEMORY;
     double score = 0, best = -1;
     size_t j = 0;
-    *from = *to = 0;
+    *out = (stretch){0, 0};
     for (size_t i = 0; i < count; i++) {
         if (j < i) j = i;
         for (; j < count && m[j].end <= m[i].start + SNIPPET_BYTES; j++)
-            score += (double)terms[m[j].term].weight * (seen[m[j].term]++ ? 0.01 : 1);
+            score += (double)t->terms[m[j].term].weight * (seen[m[j].term]++ ? 0.01 : 1);
         if (score > best + 1e-9) {
             best = score;
-            *from = i;
-            *to = j;
+            *out = (stretch){i, j};
         }
-        if (j > i) score -= (double)terms[m[i].term].weight * (--seen[m[i].term] ? 0.01 : 1);
+        if (j > i) score -= (double)t->terms[m[i].term].weight * (--seen[m[i].term] ? 0.01 : 1);
     }
     return OK;
 }
@@ -111,8 +111,9 @@ static size_t border_before(str s, size_t at, size_t limit) {
     return at;
 }
 
-static void window(str text, const match *m, size_t from, size_t to, size_t *start, size_t *end) {
-    size_t first = from < to ? m[from].start : 0, last = from < to ? m[to - 1].end : 0;
+static void window(str text, const match *m, stretch b, size_t *start, size_t *end) {
+    bool any = b.from < b.to;
+    size_t first = any ? m[b.from].start : 0, last = any ? m[b.to - 1].end : 0;
     size_t spare = SNIPPET_BYTES - MIN(last - first, SNIPPET_BYTES);
     size_t s = first > spare / 3 ? first - spare / 3 : 0;
     if (text.len - s < SNIPPET_BYTES) s = text.len - SNIPPET_BYTES;
@@ -138,16 +139,19 @@ static void add_range(snippet *s, size_t start, size_t end) {
 }
 
 err snippet_make(str text, const snippet_term *terms, size_t n, arena *a, snippet *out) {
-    size_t count, from = 0, to, start = 0, end = text.len, lead = 0;
+    size_t count, start = 0, end = text.len, lead = 0;
     match *m;
+    term_table table;
+    stretch best;
     KITH_ASSERT(n < UINT16_MAX);
-    TRY(find_matches(text, terms, n, a, &m, &count));
+    TRY(table_make(terms, n, a, &table));
+    TRY(find_matches(text, &table, a, &m, &count));
     *out = (snippet){.text = text};
     out->ranges = arena_alloc(a, SNIPPET_RANGES_MAX * sizeof *out->ranges);
     if (!out->ranges) return ERR_NO_MEMORY;
     if (text.len > SNIPPET_WHOLE_MAX) {
-        TRY(best_stretch(m, count, terms, n, a, &from, &to));
-        window(text, m, from, to, &start, &end);
+        TRY(best_stretch(m, count, &table, a, &best));
+        window(text, m, best, &start, &end);
         lead = start > 0 ? sizeof ELLIPSIS - 1 : 0;
         out->text =
             arena_printf(a, "%s" STR_FMT "%s", start > 0 ? ELLIPSIS : "", (int)(end - start),
