@@ -52,7 +52,7 @@ str str_trim(str s) {
 
 str str_skip(str s, size_t n) {
     if (n > s.len) n = s.len;
-    return (str){s.ptr + n, s.len - n};
+    return n ? (str){s.ptr + n, s.len - n} : s; /* NULL + 0 is undefined */
 }
 
 ptrdiff_t str_find(str s, str needle) {

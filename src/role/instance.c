@@ -144,6 +144,7 @@ static err open_server(instance *k) {
     n.port = k->o.port;
     n.loops = MIN(cores, LOOPS_MAX);
     n.workers = k->workers;
+    n.queue_max = QUEUE_MAX;
     n.ctx = k->api;
     n.handler = api_handle;
     n.inline_handler = api_inline;
