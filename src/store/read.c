@@ -5,8 +5,9 @@
  * arena by doubling. The scans call the visitor between two steps of an open statement: the
  * visitor may read through the same reader, but not start the same scan again.
  *
- * Cost, warm (Zen 4, store_bench.c): store_get_doc 1.5 us in SQLite's cache, 9 us when its pages are
- * only in the system's; store_scan 0.15 us a row. A row is two b-tree look-ups (posts, then bodies) and one unpack.
+ * Cost, warm (Zen 4, store_bench.c): store_get_doc 1.5 us in SQLite's cache, 9 us when its pages
+ * are only in the system's; store_scan 0.15 us a row. A row is two b-tree look-ups (posts, then
+ * bodies) and one unpack.
  */
 #include "store/store_int.h"
 
