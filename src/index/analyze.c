@@ -2,19 +2,20 @@
  *
  * The scanner stands at a position and decides by the character there: a letter, digit or mark
  * starts a word; a character of a script without spaces starts a run that becomes pairs; an emoji,
- * "#", "@" and the start of a URL have their own rule; all else is skipped. ASCII, nine tenths of all
- * bytes, is classified by a table and folded by one OR; other characters ask utf8proc for their
- * category and are folded by its decomposition (compatibility, case fold), after which combining
- * marks of Latin, Greek, Cyrillic, Hebrew and Arabic are dropped, and a few letters that do not
- * decompose (ø, ł, đ, ...) are mapped by a table. Marks of Indic scripts are vowels: they stay.
+ * "#", "@" and the start of a URL have their own rule; all else is skipped. ASCII, nine tenths of
+ * all bytes, is classified by a table and folded by one OR; other characters ask utf8proc for
+ * their category and are folded by its decomposition (compatibility, case fold), after which
+ * combining marks of Latin, Greek, Cyrillic, Hebrew and Arabic are dropped, and a few letters that
+ * do not decompose (ø, ł, đ, ...) are mapped by a table. Marks of Indic scripts are vowels: they
+ * stay.
  *
  * Pairs: a unit is a base character with its marks, composed (NFKC), so that half-width katakana
- * equals full-width and a Hangul syllable stays one unit. A run of n > 1 units gives n - 1 pairs, each
- * highlighted over both its characters; a phrase of such text is a run of consecutive pairs.
+ * equals full-width and a Hangul syllable stays one unit. A run of n > 1 units gives n - 1 pairs,
+ * each highlighted over both its characters; a phrase of such text is a run of consecutive pairs.
  *
- * Invariants: the position always moves on, so a scan ends; a term is 1 to ANALYZE_TERM_MAX bytes of
- * valid UTF-8; offset + size lies within the text; positions rise by at most one. No recursion: a
- * URL is scanned by the same loop with a nearer end and a flag.
+ * Invariants: the position always moves on, so a scan ends; a term is 1 to ANALYZE_TERM_MAX bytes
+ * of valid UTF-8; offset + size lies within the text; positions rise by at most one. No recursion:
+ * a URL is scanned by the same loop with a nearer end and a flag.
  *
  * Tried and measured (docs/words.md): stop words, full stemmers, keeping accents, "'s" left on.
  */
@@ -288,8 +289,8 @@ static bool ends_with(const char *p, size_t n, const char *suffix) {
     return n >= m && memcmp(p + n - m, suffix, m) == 0;
 }
 
-/* Takes the English possessive and plural off an ASCII word: the rules of Harman (1991), but that "ie" ends
- * as "y" does, so that movie, movies and cookie, cookies meet. */
+/* Takes the English possessive and plural off an ASCII word: the rules of Harman (1991), but that
+ * "ie" ends as "y" does, so that movie, movies and cookie, cookies meet. */
 static size_t strip_plural(char *p, size_t n) {
     if (ends_with(p, n, "'s")) n -= 2;
     if (n < 4 || (p[n - 1] != 's' && p[n - 1] != 'e')) return n;
@@ -445,35 +446,48 @@ static void scan_pairs(scan *s) {
 
 /* ---- pictures ---- */
 
-/* An emoji sequence without skin tones and selectors; of a joined one the first picture is an alt. */
+/* Skin tones and variation selectors: how a picture looks, not what it is. */
+static bool is_modifier(uint32_t c) {
+    return is_skin(c) || in_range(c, 0xfe00, 0xfe0f);
+}
+
+/* Puts the next picture of a sequence on the term, joined to those before; false when it is full.
+ */
+static bool put_picture(char *p, size_t *n, uint32_t c) {
+    static const char joiner[] = {(char)0xe2, (char)0x80, (char)0x8d};
+    char u[8];
+    size_t m = 0;
+    if (*n) {
+        memcpy(u, joiner, sizeof joiner);
+        m = sizeof joiner;
+    }
+    m += utf8_put(c, u + m);
+    return fold_put(p, n, ANALYZE_TERM_MAX, u, m);
+}
+
+/* An emoji sequence without skin tones and selectors; of a joined one the first picture is an alt.
+ */
 static void scan_emoji(scan *s) {
     char *p = term_room(s);
     if (!p) return;
     size_t n = 0, from = s->pos, first = 0;
-    bool joined = false, full = false;
-    while (s->pos < s->end && !full) {
+    bool joined = false;
+    while (s->pos < s->end) {
         size_t next;
         uint32_t c;
         int k = peek(s, s->pos, &next, &c);
-        bool dropped = is_skin(c) || in_range(c, 0xfe00, 0xfe0f);
-        bool more = s->pos == from || dropped || c == 0x200d || (joined && k == C_EMOJI);
-        if (!more) break;
-        joined = c == 0x200d;
-        char u[4];
-        if (!dropped && !joined) {
-            char j[8] = {(char)0xe2, (char)0x80, (char)0x8d};
-            size_t w = utf8_put(c, u), m = n ? 3 : 0;
-            memcpy(j + m, u, w);
-            full = !fold_put(p, &n, ANALYZE_TERM_MAX, n ? j : u, m + w);
-            if (!first) first = n;
-        }
+        bool joins = c == 0x200d, picture = !joins && !is_modifier(c);
+        if (picture && s->pos != from && !(joined && k == C_EMOJI)) break;
+        if (picture && !put_picture(p, &n, c)) break;
+        if (!first) first = n;
+        joined = joins;
         s->pos = next;
     }
     if (n == 0) return; /* a skin tone alone */
-    const char *term = p;
+    const char *whole = p;
     emit(s, n, from, s->pos, false);
     if (n == first || s->rc != OK || !(p = term_room(s))) return;
-    memcpy(p, term, first);
+    memcpy(p, whole, first);
     emit(s, first, from, s->pos, true);
 }
 

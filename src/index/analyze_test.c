@@ -1,5 +1,6 @@
-/* Examples of many scripts, written as what a reader would expect, and properties that hold for any
- * bytes: offsets lie within the text, positions rise by at most one, terms are valid UTF-8 within limits. */
+/* Examples of many scripts, written as what a reader would expect, and properties that hold for
+ * any bytes: offsets lie within the text, positions rise by at most one, terms are valid UTF-8
+ * within limits. */
 #include "index/analyze.h"
 
 #include <setjmp.h>

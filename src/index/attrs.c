@@ -1,20 +1,23 @@
 /* Columns by document, interned texts, and for each value the documents that have it.
  *
- * Which documents have a value is kept in the form that fits the field. Author and thread have very
- * many values with few documents each: a doubly linked chain through two arrays by document costs 8
- * bytes a document, whatever the number of values, and setting or clearing is O(1). Channel and
- * language have few values with many documents: their columns are scanned (64 documents a word of
- * the answer), so nothing is kept. A document has many tags, so a tag has an array of documents, and
- * a document's entry knows where in it it stands: removal moves the last one into the hole.
- * Compressed bitmaps were considered: for 100,000 authors of five posts each they cost ten times as
- * much as the chains, and the answer is a dense bit set anyway, so order does not matter.
+ * Which documents have a value is kept in the form that fits the field. Author and thread have
+ * very many values with few documents each: a doubly linked chain through two arrays by document
+ * costs 8 bytes a document, whatever the number of values, and setting or clearing is O(1).
+ * Channel and language have few values with many documents: their columns are scanned (64
+ * documents a word of the answer), so nothing is kept. A document has many tags, so a tag has an
+ * array of documents, and a document's entry knows where in it it stands: removal moves the last
+ * one into the hole. Compressed bitmaps were considered: for 100,000 authors of five posts each
+ * they cost ten times as much as the chains, and the answer is a dense bit set anyway, so order
+ * does not matter.
  *
- * attrs_set prepares everything that can fail (room for the document, numbers of all texts, room in
- * the lists of tags) before it changes the document. Numbers that were added in vain are dropped.
+ * attrs_set prepares everything that can fail (room for the document, numbers of all texts, room
+ * in the lists of tags) before it changes the document. Numbers that were added in vain are
+ * dropped.
  *
  * Invariants: counts[n] is the number of documents d with numbers[d] == n, and a name with count 0
- * is not in use; chains hold exactly those documents; tag_lists[t].docs[x.at] == d exactly when d has
- * the doc_tag x of tag t; a document that is not live has no value, no tag and time and flags 0.
+ * is not in use; chains hold exactly those documents; tag_lists[t].docs[x.at] == d exactly when d
+ * has the doc_tag x of tag t; a document that is not live has no value, no tag and time and flags
+ * 0.
  */
 #include "index/attrs_int.h"
 

@@ -14,8 +14,8 @@
  *
  * Columns by document: author, thread, channel and language as numbers, time, flags; and tags.
  * Text values are interned: equal text, equal number, while any document has it; when the last
- * document with it goes, so do the text (its bytes are wiped) and its number (it may be given again).
- * A document without a value of a field has the number ATTRS_NONE.
+ * document with it goes, so do the text (its bytes are wiped) and its number (it may be given
+ * again). A document without a value of a field has the number ATTRS_NONE.
  *
  * A filter is a conjunction of clauses; an empty one gives all live documents. A clause "in" with
  * values that nobody has matches nothing; "not" with such values everything. Few matches are found
@@ -124,10 +124,10 @@ typedef struct attrs_facet {
     uint32_t number; /* ATTRS_NONE: documents without a value */
     uint32_t count;
 } attrs_facet;
-/* Counts documents of `bits` (NULL: all live) by a field, most first then by name; up to `max`.
- * Not for ATTRS_TAG. *n is the number written. */
-MUST_USE err attrs_facets(const attrs *a, attrs_field field, const uint64_t *bits, size_t words,
-                          attrs_facet *out, size_t max, size_t *n);
+/* Counts documents of `bits` (as attrs_filter_compile gives them; NULL: all live) by a field, most
+ * first then by name; up to `max`. Not for ATTRS_TAG. *n is the number written. */
+MUST_USE err attrs_facets(const attrs *a, attrs_field field, const uint64_t *bits, attrs_facet *out,
+                          size_t max, size_t *n);
 
 /* --- bytes -------------------------------------------------------------------------------- */
 

@@ -1,15 +1,15 @@
 /* attrs to bytes and back.
  *
- * Body (all integers LEB128, but where said): number of documents; for each field and then tags: number
- * of texts, each with its length; then for each document, ascending: gap to the one before, five
- * times one plus the number of the text (0: none; tags: a count and that many numbers), the time
- * (zigzag), flags. Texts are numbered by first use in this order, so the bytes follow from the
- * content alone, whatever order it came in and whatever numbers the running tables gave.
+ * Body (all integers LEB128, but where said): number of documents; for each field and then tags:
+ * number of texts, each with its length; then for each document, ascending: gap to the one before,
+ * five times one plus the number of the text (0: none; tags: a count and that many numbers), the
+ * time (zigzag), flags. Texts are numbered by first use in this order, so the bytes follow from
+ * the content alone, whatever order it came in and whatever numbers the running tables gave.
  *
- * Save goes over the documents three times: it gives file numbers, counts the length, writes.
- * Load makes each document through attrs_set, so that a file can do no more than a caller can; numbers
- * out of range, unknown bits, repeated or unsorted documents and rests are ERR_CORRUPT. About 0.5 us a
- * document.
+ * Save goes over the documents three times: it gives file numbers, counts the length, writes. Load
+ * makes each document through attrs_set, so that a file can do no more than a caller can; numbers
+ * out of range, unknown bits, repeated or unsorted documents and rests are ERR_CORRUPT. About 0.5
+ * us a document.
  */
 #include "index/attrs_int.h"
 
@@ -190,7 +190,8 @@ static err read_all(loading *l) {
     for (int f = 0; f < ATTRS_FIELDS; f++) TRY(read_texts(l, f));
     for (uint64_t i = 0; i < docs; i++) {
         uint64_t gap = reader_varint(&l->r);
-        /* A short file must not demand room for 2^28 documents. (Beyond this the owner rebuilds.) */
+        /* A short file must not demand room for 2^28 documents. (Beyond this the owner rebuilds.)
+         */
         if (l->r.failed || gap >= ATTRS_DOC_MAX || next + gap >= ATTRS_DOC_MAX ||
             next + gap > SPARSE_MAX + 64 * docs)
             return corrupt("a document's number");

@@ -1,17 +1,18 @@
 /* Filters: a conjunction of clauses to a dense bit set and its count.
  *
- * The answer starts as the live documents; each clause takes bits away. First the clauses that walk:
- * a value of author or thread has its documents chained, a tag has them in an array, so when those
- * named are few (an eighth of all or less) "in" marks them in a second bit set and ANDs it, and "not"
- * clears them one by one. Then the clauses that scan a column: they make the 64 bits of one word from
- * 64 neighbours of the column, and skip words that are zero already; so a narrow author leaves next
- * to nothing to scan. Texts are looked up once, before.
+ * The answer starts as the live documents; each clause takes bits away. First the clauses that
+ * walk: a value of author or thread has its documents chained, a tag has them in an array, so when
+ * those named are few (an eighth of all or less) "in" marks them in a second bit set and ANDs it,
+ * and "not" clears them one by one. Then the clauses that scan a column: they make the 64 bits of
+ * one word from
+ * 64 neighbours of the column, and skip words that are zero already; so a narrow author leaves
+ * next to nothing to scan. Texts are looked up once, before.
  *
  * 450,000 documents: 7,032 words, 56 KB: it all stays in the second cache level. Figures are in
  * docs/words.md.
  *
- * Invariants: bits beyond docs_end are zero; the second bit set is the only allocation, beside sets of
- * numbers for clauses with several values.
+ * Invariants: bits beyond docs_end are zero; the second bit set is the only allocation, beside
+ * sets of numbers for clauses with several values.
  */
 #include "index/attrs_int.h"
 
@@ -309,8 +310,8 @@ static size_t facet_put(const attrs *a, attrs_field field, attrs_facet *out, siz
     return n;
 }
 
-err attrs_facets(const attrs *a, attrs_field field, const uint64_t *bits, size_t words,
-                 attrs_facet *out, size_t max, size_t *n) {
+err attrs_facets(const attrs *a, attrs_field field, const uint64_t *bits, attrs_facet *out,
+                 size_t max, size_t *n) {
     *n = 0;
     if (field == ATTRS_TAG) return err_set(ERR_INVALID, "facets: not by tag");
     if (max == 0) return OK;
@@ -319,7 +320,6 @@ err attrs_facets(const attrs *a, attrs_field field, const uint64_t *bits, size_t
     uint32_t *counts = mem_zalloc((size_t)end + 1, sizeof *counts); /* the last: no value */
     if (!counts) return ERR_NO_MEMORY;
     size_t all = bits_words(a->docs_end);
-    if (bits) all = MIN(all, words);
     for (size_t w = 0; w < all; w++)
         for (uint64_t m = (bits ? bits[w] : ~(uint64_t)0) & a->live[w]; m; m &= m - 1)
             counts[MIN(col[w * 64 + (unsigned)__builtin_ctzll(m)], end)]++;

@@ -1,5 +1,5 @@
-/* A hostile body in a good frame (magic, length, checksum): it is refused, or what loads is valid, answers filters,
- * and its own bytes load again and are the same when saved. */
+/* A hostile body in a good frame (magic, length, checksum): it is refused, or what loads is valid,
+ * answers filters, and its own bytes load again and are the same when saved. */
 #include "index/attrs.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

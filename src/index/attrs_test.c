@@ -1,9 +1,9 @@
 /* Attributes against a naive store: an array of values per document and one predicate over texts.
  *
- * Random histories set, replace and clear; after each batch random filters must give the same bits and
- * count as the predicate, by compile and by match, and columns, names and facets must agree. The rest: names vanish
- * with their last document, saved bytes do not depend on history, flipped bytes are noticed, failing
- * allocations change nothing.
+ * Random histories set, replace and clear; after each batch random filters must give the same bits
+ * and count as the predicate, by compile and by match, and columns, names and facets must agree.
+ * The rest: names vanish with their last document, saved bytes do not depend on history, flipped
+ * bytes are noticed, failing allocations change nothing.
  */
 #include "index/attrs.h"
 
@@ -211,7 +211,7 @@ static void compare_facets(const world *w) {
     uint32_t counts[NAMES] = {0}, sum = 0;
     for (uint32_t d = 0; d < DOCS; d++)
         if (w->docs[d].in) counts[w->docs[d].field[ATTRS_CHANNEL]]++;
-    assert_int_equal(attrs_facets(w->a, ATTRS_CHANNEL, NULL, 0, x, 16, &n), OK);
+    assert_int_equal(attrs_facets(w->a, ATTRS_CHANNEL, NULL, x, 16, &n), OK);
     for (size_t i = 0; i < n; i++) {
         str name = attrs_name(w->a, ATTRS_CHANNEL, x[i].number);
         uint32_t k = 0;

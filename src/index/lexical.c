@@ -1,37 +1,40 @@
 /* The words index: documents, their slots, and how they come and go.
  *
  *      doc 17 --doc_slot--> slot 4711 --pages--> extent 3 (length 9, slots 4096..8191)
- *                                                   record 615: doc 17, 9 tokens: the, cat, #sat, sat(alt), ...
- *      "cat" --words--> term 88 --> low list: slots of the documents that have it once: ... 4640, 4711, ...
- *                              \--> high list: those that have it more often, with how often
+ *                      record 615 of it: doc 17, 9 tokens: the, cat, #sat, sat (alt), ...
+ *      "cat" --words--> term 88 --> low list: slots that have it once: ... 4640, 4711, ...
+ *                              \--> high list: slots that have it more often, and how often
  *
  * Two ideas make it small, fast and simple.
  *
- * Slots by length. BM25 of a short post depends nearly only on which words it has and how long it is:
- * tf is 1 in 19 postings of 20. A document gets a slot in an extent of its length class, so a
- * whole extent shares one length, and the score of "has words A and C" is one number there. An extent
- * whose best possible number is below the k-th best so far is skipped without reading a posting, and
- * postings need neither lengths nor impacts. (A block-max index learns such bounds from whatever
- * documents happen to be neighbours; here neighbours are alike by construction.)
+ * Slots by length. BM25 of a short post depends nearly only on which words it has and how long it
+ * is: tf is 1 in 19 postings of 20. A document gets a slot in an extent of its length class, so a
+ * whole extent shares one length, and the score of "has words A and C" is one number there. An
+ * extent whose best possible number is below the k-th best so far is skipped without reading a
+ * posting, and postings need neither lengths nor impacts. (A block-max index learns such bounds
+ * from whatever documents happen to be neighbours; here neighbours are alike by construction.)
  *
- * Sequences. The tokens of a document lie in order in its record, four bytes each. They decide all that
- * lists cannot: exact tf and score of the few candidates that bounds let through (one memory
- * access for all words of the query, instead of a seek in each list), phrases, words that must not be
- * there, explanations, and which lists to leave when a document goes: a delete needs no text. The
- * snapshot is the dictionary and the sequences; lists follow from them.
+ * Sequences. The tokens of a document lie in order in its record, four bytes each. They decide all
+ * that lists cannot: exact tf and score of the few candidates that bounds let through (one memory
+ * access for all words of the query, instead of a seek in each list), phrases, words that must not
+ * be there, explanations, and which lists to leave when a document goes: a delete needs no text.
+ * The snapshot is the dictionary and the sequences; lists follow from them.
  *
- * Signatures. 64 bits for each slot: 48 by hashes of its terms, 16 by those of terms that it has more than once. A
- * post of a dozen words leaves most of them clear, so that a search knows without touching the record that a
- * document has not got the other words that it would need. Eight share a cache line, and they stay in the
- * cache when records do not: candidates fell by three quarters.
+ * Signatures. 64 bits for each slot: 48 by hashes of its terms, 16 by those of terms that it has
+ * more than once. A post of a dozen words leaves most of them clear, so that a search knows
+ * without touching the record that a document has not got the other words that it would need.
+ * Eight share a cache line, and they stay in the cache when records do not: candidates fell by
+ * three quarters.
  *
- * Memory a document: 20 bytes, and 4 a token (up to an eighth more for rounding); a posting about one
- * byte; a word 32 + 24. docs/words.md has the measured figures.
+ * Memory a document: 20 bytes, and 4 a token (up to an eighth more for rounding); a posting about
+ * one byte; a word 32 + 24. docs/words.md has the measured figures.
  *
  * Invariants
- *  1 doc_slot[d] = s  exactly when  the record of s has doc d; other slots once used are on a free list.
- *  2 A term's low list holds slot s exactly when the tokens of s hold it once; its high list when they
- *    hold it n > 1 times, with min(n, 15). A term number of no documents has no name and empty lists.
+ *  1 doc_slot[d] = s  exactly when  the record of s has doc d; other slots once used are on a free
+ *    list.
+ *  2 A term's low list holds slot s exactly when the tokens of s hold it once; its high list when
+ *    they hold it n > 1 times, with min(n, 15). A term number of no documents has no name and
+ *    empty lists.
  *  3 The tokens of a slot that is not in use are zero: a deleted document leaves nothing.
  *  4 Insert and delete prepare all edits, then commit them; only preparation can fail.
  */
@@ -446,8 +449,8 @@ typedef struct inversion {
     uint8_t *tfs; /* of the high ones */
 } inversion;
 
-/* Calls for each document in order of slots, with its tokens sorted: counts when v->slots are NULL, else
- * puts postings in their places. */
+/* Calls for each document in order of slots, with its tokens sorted: counts when v->slots are
+ * NULL, else puts postings in their places. */
 static err invert_pass(lexical *ix, inversion *v) {
     for (size_t x = 0; x < ix->n_extents; x++) {
         const extent *e = &ix->extents[x];
@@ -632,27 +635,29 @@ static err validate_term(const lexical *ix, uint32_t id, uint64_t *postings) {
     return validate_list(ix, id, term_high(ix, t), true);
 }
 
-/* Adds up distinct terms of a slot in use; a free one must hold nothing. */
+static err validate_free_slot(const lexical *ix, const extent *e, uint32_t i) {
+    const record *r = extent_record(e, i);
+    uint32_t trace = r->len;
+    for (uint32_t j = 0; j < e->stride - 2; j++) trace |= r->tokens[j];
+    return trace || ix->signatures[e->base + i] ? bad("trace in free slot", e->base + i) : OK;
+}
+
+/* Adds up the distinct terms of a slot in use. */
 static err validate_slot(const lexical *ix, const extent *e, uint32_t i, uint64_t *distinct) {
     const record *r = extent_record(e, i);
     uint32_t n = r->len, slot = e->base + i;
-    if (r->doc & FREE_BIT) {
-        for (uint32_t j = 0; j < e->stride - 2; j++)
-            if (r->tokens[j]) return bad("trace in free slot", slot);
-        return n || ix->signatures[slot] ? bad("length of free slot", slot) : OK;
-    }
     uint64_t signature = 0;
+    if (r->doc & FREE_BIT) return validate_free_slot(ix, e, i);
     if (r->doc >= ix->docs_cap || ix->doc_slot[r->doc] != slot)
         return bad("document of slot", slot);
     if (n == 0 || class_of_length(n) != e->cls) return bad("length of slot", slot);
     const uint32_t *t = record_tokens(e, r);
     for (uint32_t j = 0; j < n; j++) {
-        uint32_t k = 0;
-        if ((t[j] & TOKEN_ID) >= terms_end(ix)) return bad("token of slot", slot);
-        while (k < j && ((t[k] ^ t[j]) & TOKEN_ID)) k++;
+        uint32_t k = 0, id = t[j] & TOKEN_ID;
+        if (id >= terms_end(ix)) return bad("token of slot", slot);
+        while (k < j && (t[k] & TOKEN_ID) != id) k++;
         *distinct += k == j;
-        signature |= signature_any(t[j] & TOKEN_ID);
-        if (k < j) signature |= signature_high(t[j] & TOKEN_ID);
+        signature |= signature_any(id) | (k < j ? signature_high(id) : 0);
     }
     return signature == ix->signatures[slot] ? OK : bad("signature", slot);
 }

@@ -15,13 +15,14 @@
  *
  * Score of document d: the sum over the query's distinct terms t, in the query's order, of
  *     weight(t) * idf(t) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length(d) / average length))
- *     idf(t) = ln(1 + (N - df + 0.5) / (4 * (df + 0.5)))
- * (BM25 of Robertson and Zaragoza 2009; their idf goes below zero, Lucene's adds 1 inside the logarithm and
- * keeps common words heavy; the 4 keeps it positive and common words light: docs/words.md), in float, each
- * part as lexical_explain shows it, so parts add up to the score exactly. tf counts up to LEXICAL_TF_MAX. A
- * document's length is its number of tokens, alt tokens too. A word given more than once is one term whose
- * weight is the root of the sum of the squares: twice weighs 1.41.
- * Hits come by score, best first, ties by document number ascending: same index, same answer.
+ *     idf(t) = ln(1 + (N - df + 0.5) / (4 * (df + 0.5))) (BM25 of Robertson and Zaragoza 2009;
+ *     their idf goes below zero, Lucene's adds 1 inside the logarithm and keeps common words
+ *     heavy; the 4 keeps it positive and common words light: docs/words.md), in float, each part
+ *     as lexical_explain shows it, so parts add up to the score exactly. tf counts up to
+ *     LEXICAL_TF_MAX. A document's length is its number of tokens, alt tokens too. A word given
+ *     more than once is one term whose weight is the root of the sum of the squares: twice weighs
+ *     1.41. Hits come by score, best first, ties by document number ascending: same index, same
+ *     answer.
  *
  * Documents are numbered by the owner; numbers are dense and may be reused after a delete.
  * A phrase demands its words next to each other in order and adds them to the scored terms.

@@ -1,10 +1,12 @@
 /* bench_index_lexical TEXTS [QUERIES [REPEAT]]: the words index on one core.
  *
- * TEXTS has a post a line; QUERIES a query a line (words divided by spaces), OR when the line begins with
- * nothing, AND when it begins with "+". Without QUERIES it makes them: words of random posts, 2, 3 and 5 of
- * them, 1,000 each way, from a fixed seed. Prints one JSON object: build and bytes, then for each number of
- * words and mode p50, p99 and mean in microseconds (each query's best of REPEAT, default 5), and a checksum of
- * the hits for comparing two builds. bench/words.py runs this beside peers on the same queries.
+ * TEXTS has a post a line; QUERIES a query a line (words divided by spaces), OR when the line
+ * begins with nothing, AND when it begins with "+". Without QUERIES it makes them: words of random
+ * posts, 2, 3 and 5 of them, 1,000 each way, from a fixed seed. Prints one JSON object: build and
+ * bytes, then for each number of words and mode p50, p99 and mean in microseconds (each query's
+ * best of REPEAT, default 5), and a checksum of the hits for comparing two builds; all this for
+ * the index as built post by post ("live") and as a restart finds it ("loaded"). bench/words.py
+ * runs this beside peers on the same queries; --terms TEXTS prints their terms.
  */
 #include "index/lexical.h"
 
@@ -193,7 +195,26 @@ static lexical *reload(const lexical *ix) {
     return again;
 }
 
+/* The terms of each text, divided by spaces, for peers. */
+static int print_terms(const char *path) {
+    arena a;
+    arena_init(&a, 64 * MIB);
+    FILE *f = fopen(path, "r");
+    if (!f) die(path);
+    for (str s; next_line(f, &s); arena_reset(&a)) {
+        token_list t;
+        if (analyze(&a, s, &t) != OK) die("analyze");
+        for (size_t i = 0; i < t.count; i++)
+            printf("%s" STR_FMT, i ? " " : "", STR_ARG(t.items[i].term));
+        printf("\n");
+    }
+    fclose(f);
+    arena_deinit(&a);
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc == 3 && strcmp(argv[1], "--terms") == 0) return print_terms(argv[2]);
     if (argc < 2) {
         fprintf(stderr, "usage: bench_index_lexical TEXTS [QUERIES|- [REPEAT]]\n");
         return 2;

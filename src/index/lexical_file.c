@@ -1,14 +1,16 @@
 /* The words index to bytes and back.
  *
- * Body: k1, b (float bits, u32); then LEB128: number of documents, of terms, of tokens; the terms, each
- * with its length; then for each document, ascending: gap to the one before, number of tokens, and the
- * tokens, each its term's number * 2 + alt. Terms are numbered by first use in this order, so the bytes
- * follow from the content alone, whatever order it came in; and frequent words have short numbers.
+ * Body: k1, b (float bits, u32); then LEB128: number of documents, of terms, of tokens; the terms,
+ * each with its length; then for each document, ascending: gap to the one before, number of
+ * tokens, and the tokens, each its term's number * 2 + alt. Terms are numbered by first use in
+ * this order, so the bytes follow from the content alone, whatever order it came in; and frequent
+ * words have short numbers.
  *
- * Posting lists are not in the file: load gives every document its slot (classes in order, so that each
- * class stands together), and then makes each list at once from its postings, which a counting sort over
- * the sequences brings together. So a file cannot hold lists that disagree with the documents, and there is
- * little to check: numbers in range, texts distinct, nothing left over.
+ * Posting lists are not in the file: load gives every document its slot (classes in order, so that
+ * each class stands together), and then makes each list at once from its postings, which a
+ * counting sort over the sequences brings together. So a file cannot hold lists that disagree with
+ * the documents, and there is little to check: numbers in range, texts distinct, nothing left
+ * over.
  */
 #include "index/lexical_int.h"
 

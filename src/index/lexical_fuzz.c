@@ -1,9 +1,10 @@
 /* A snapshot of hostile bytes, and a history of hostile steps.
  *
- * First byte even: the rest becomes the body of a snapshot in a good frame (magic, length, checksum), so that the
- * parser behind the checksum is reached; what loads must be valid, answer, and save the same bytes again.
- * Odd: the rest are steps, two bytes each, that insert, delete and search documents of few words; the index must
- * stay valid, and a search must find exactly the documents that have the word.
+ * First byte even: the rest becomes the body of a snapshot in a good frame (magic, length,
+ * checksum), so that the parser behind the checksum is reached; what loads must be valid, answer,
+ * and save the same bytes again. Odd: the rest are steps, two bytes each, that insert, delete and
+ * search documents of few words; the index must stay valid, and a search must find exactly the
+ * documents that have the word.
  */
 #include "index/lexical.h"
 
@@ -89,9 +90,12 @@ static void fuzz_steps(const uint8_t *p, size_t size, lexical_scratch *s) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) return 0;
+    lexical_scratch *s = lexical_scratch_new();
+    KITH_ASSERT(s);
     if (data[0] % 2)
-        fuzz_steps(data + 1, size - 1);
+        fuzz_steps(data + 1, size - 1, s);
     else
-        fuzz_load(data + 1, size - 1);
+        fuzz_load(data + 1, size - 1, s);
+    lexical_scratch_free(s);
     return 0;
 }

@@ -1,8 +1,9 @@
 /* lexical: what lexical*.c share. Nobody else includes it.
  *
- * Documents have slots. A slot is where a document stands inside the index: slots are given by length
- * class, so that 64 to 8,192 neighbours (an extent) have nearly the same length, and with it nearly
- * the same score for a word. Posting lists are in order of slots. lexical.c has the picture.
+ * Documents have slots. A slot is where a document stands inside the index: slots are given by
+ * length class, so that 64 to 8,192 neighbours (an extent) have nearly the same length, and with
+ * it nearly the same score for a word. Posting lists are in order of slots. lexical.c has the
+ * picture.
  */
 #ifndef KITH_INDEX_LEXICAL_INT_H
 #define KITH_INDEX_LEXICAL_INT_H
@@ -32,8 +33,10 @@ enum {
 #define FREE_BIT   0x80000000u /* record.doc: a free slot; below it the next free one */
 #define FREE_END   0x7fffffffu
 
-/* A run of postings. Packed: count - 1 gaps of `width` bits, little-endian. Bitmap: words of 32 bits, bit
- * 0 of the first is slot first & ~31. In a high list the tfs follow, four bits each, the lower half first. */
+/* A run of postings. Packed: count - 1 gaps of `width` bits, little-endian. Bitmap: words of 32
+ * bits, bit
+ * 0 of the first is slot first & ~31. In a high list the tfs follow, four bits each, the lower
+ *   half first. */
 typedef struct block {
     uint32_t first;
     uint8_t count; /* 1 to BLOCK_MAX */
@@ -58,7 +61,8 @@ typedef struct plist {
     } list;
 } plist;
 
-/* Documents that have the term once are in its low list; those that have it more often in a high list. */
+/* Documents that have the term once are in its low list; those that have it more often in a high
+ * list. */
 typedef struct term {
     plist low;
     uint32_t high; /* one more than the number of the list in lexical.highs; 0: none */
@@ -150,7 +154,8 @@ MUST_USE err lexical_build_lists(lexical *ix);
 MUST_USE err lexical_grow_terms(lexical *ix);
 MUST_USE err lexical_grow_docs(lexical *ix, uint32_t doc);
 
-/* Every term in use is below. (After a failed insert there may be names without room for a term.) */
+/* Every term in use is below. (After a failed insert there may be names without room for a term.)
+ */
 static inline uint32_t terms_end(const lexical *ix) {
     return (uint32_t)MIN((size_t)names_end(ix->words), ix->terms_cap);
 }
@@ -166,8 +171,8 @@ static inline const uint32_t *record_tokens(const extent *e, const record *r) {
     memcpy(&p, r->tokens, sizeof p);
     return p;
 }
-/* A document's signature says quickly, and surely, that a word is not in it, or not more than once: 48
- * bits by words, and 16 by words that it has more often. */
+/* A document's signature says quickly, and surely, that a word is not in it, or not more than
+ * once: 48 bits by words, and 16 by words that it has more often. */
 static inline uint64_t signature_any(uint32_t id) {
     return (uint64_t)1 << (((uint64_t)(id * 0x9e3779b1u) * 48) >> 32);
 }
@@ -206,8 +211,8 @@ static inline uint32_t nibble_at(const uint8_t *p, uint32_t i) {
 }
 void block_free(block *b);
 void list_free(plist *l);
-/* Compressed slots, tfs and headers: 4 bytes and the payload of a list of one block, whose header is
- * part of the dictionary's entry. */
+/* Compressed slots, tfs and headers: 4 bytes and the payload of a list of one block, whose header
+ * is part of the dictionary's entry. */
 uint64_t list_bytes(const plist *l);
 /* The last block whose first slot is at most `slot`; 0 when none is. */
 uint32_t list_find_block(const plist *l, uint32_t slot);

@@ -1,28 +1,30 @@
 /* Posting lists: blocks of up to 248 postings, each coded on its own, changed one block at a time.
  *
- * A low list (documents with the term once: 19 of 20) is slots alone; a high list has four bits of tf
- * more for each. A block holds its first slot and the gaps to the next ones, all with as many bits as
- * the largest needs. Where a term is in an eighth of the documents or more, a bitmap over the same slots takes
- * about as many bytes and is added up sixteen documents a step, so a low block becomes a bitmap when that
- * costs at most an eighth more.
+ * A low list (documents with the term once: 19 of 20) is slots alone; a high list has four bits of
+ * tf more for each. A block holds its first slot and the gaps to the next ones, all with as many
+ * bits as the largest needs. Where a term is in an eighth of the documents or more, a bitmap over
+ * the same slots takes about as many bytes and is added up sixteen documents a step, so a low
+ * block becomes a bitmap when that costs at most an eighth more.
  *
- * A slot may be inserted anywhere: the block is read, changed, and written again (about 0.3 us). Slots are
- * given by length class, so lists grow at some twenty places; a posting behind a wide gap (the unused end
- * of an extent) starts a block of its own, because one wide gap would widen all. A full block splits
- * in halves, except when it grows at its end, where a new one starts: lists that only grow stay full.
- * A block that shrank to a quarter joins a neighbour.
+ * A slot may be inserted anywhere: the block is read, changed, and written again (about 0.3 us).
+ * Slots are given by length class, so lists grow at some twenty places; a posting behind a wide
+ * gap (the unused end of an extent) starts a block of its own, because one wide gap would widen
+ * all. A full block splits in halves, except when it grows at its end, where a new one starts:
+ * lists that only grow stay full. A block that shrank to a quarter joins a neighbour.
  *
- * Payload of at most 8 bytes lies inside the 16 bytes of the block, and a list of one block inside its
- * term: more than half of all words occur once, and cost no allocation.
+ * Payload of at most 8 bytes lies inside the 16 bytes of the block, and a list of one block inside
+ * its term: more than half of all words occur once, and cost no allocation.
  *
- * Changes come in two steps: edit_insert and edit_remove make the new blocks and may fail; edit_commit
- * puts them in place and cannot. So a document goes in or out of all its lists or of none.
+ * Changes come in two steps: edit_insert and edit_remove make the new blocks and may fail;
+ * edit_commit puts them in place and cannot. So a document goes in or out of all its lists or of
+ * none.
  *
- * Tried: tf above 1 as exceptions inside the block: two bytes each, and every block's bound was that of its
- * largest tf; split lists are smaller and their bounds exact.
+ * Tried: tf above 1 as exceptions inside the block: two bytes each, and every block's bound was
+ * that of its largest tf; split lists are smaller and their bounds exact.
  *
- * Invariants: slots ascend strictly, within a block and over blocks; count is 1 to BLOCK_MAX; a payload
- * is exactly as long as its header says; max_tf is the largest tf of a high block, 0 in a low one.
+ * Invariants: slots ascend strictly, within a block and over blocks; count is 1 to BLOCK_MAX; a
+ * payload is exactly as long as its header says; max_tf is the largest tf of a high block, 0 in a
+ * low one.
  */
 #include "index/lexical_int.h"
 

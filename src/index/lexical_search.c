@@ -1,28 +1,32 @@
 /* Exact top-k: cheap upper bounds choose candidates, sequences give their scores.
  *
  * Whatever way a candidate is found, one function (consider) looks at its tokens, checks filter,
- * demands, must-not words and phrases, adds up the exact score, and keeps it when it is among the k
- * best. So only the finding differs:
+ * demands, must-not words and phrases, adds up the exact score, and keeps it when it is among the
+ * k best. So only the finding differs:
  *
  *  - by filter: when few documents pass it, they are the candidates;
- *  - by lists: the rarest terms, as long as they have few documents together, are walked: a posting tells
- *    its length class, class and list tell the most that the document can score, and only those that can
- *    enter are considered. Then the term is done: a document not met yet has not got it. With demanded terms the
- *    rarest of them alone is walked, for every hit has it;
- *  - by classes: for the terms left, length classes are visited from the shortest. A class in which the terms left
- *    cannot reach the k-th best score is skipped without reading a posting. Else the lists without which nothing
- *    reaches it (the essential ones: MaxScore, Turtle and Flood 1995) are walked within the class. When they have
- *    too many postings there, each list becomes a bitmap over the slots of an extent (a plane), and the
- *    slots with enough terms are found by AND and OR of planes, 256 slots a step: which sets of terms are
- *    enough follows from the bounds. With more than PLANES_MAX terms there are too many such sets; then lists
- *    are added up as integers (u16, rounded up) instead, and slots whose sum reaches the k-th best considered.
+ *  - by lists: the rarest terms, as long as they have few documents together, are walked: a
+ *    posting tells its length class, class and list tell the most that the document can score, and
+ *    only those that can enter are considered. Then the term is done: a document not met yet has
+ *    not got it. With demanded terms the rarest of them alone is walked, for every hit has it;
+ *  - by classes: for the terms left, length classes are visited from the shortest. A class in
+ *    which the terms left cannot reach the k-th best score is skipped without reading a posting.
+ *    Else the lists without which nothing reaches it (the essential ones: MaxScore, Turtle and
+ *    Flood 1995) are walked within the class. When they have too many postings there, each list
+ *    becomes a bitmap over the slots of an extent (a plane), and the slots with enough terms are
+ *    found by AND and OR of planes, 256 slots a step: which sets of terms are enough follows from
+ *    the bounds. With more than PLANES_MAX terms there are too many such sets; then lists are
+ *    added up as integers (u16, rounded up) instead, and slots whose sum reaches the k-th best
+ *    considered.
  *
- * Low and high lists of a term (tf 1, tf above 1) are bounded apart: in a class of one length every posting
- * of a low list is worth the same, so the bound of what most documents have is no bound but the score.
+ * Low and high lists of a term (tf 1, tf above 1) are bounded apart: in a class of one length
+ * every posting of a low list is worth the same, so the bound of what most documents have is no
+ * bound but the score.
  *
- * Bounds are safe: a slot's sum is at least its exact score times scale, since each part is rounded up at
- * the shortest length of the class; comparisons leave room (SLACK) for what float addition can err.
- * A slot whose bound equals the threshold is considered: ties go to the lower document.
+ * Bounds are safe: a slot's sum is at least its exact score times scale, since each part is
+ * rounded up at the shortest length of the class; comparisons leave room (SLACK) for what float
+ * addition can err. A slot whose bound equals the threshold is considered: ties go to the lower
+ * document.
  *
  * Scratch is the reader's; the index is not written; nothing is allocated.
  */
@@ -150,7 +154,8 @@ static sterm *find_sterm(lexical_scratch *s, uint32_t id) {
     return NULL;
 }
 
-/* The place of a new term when there are too many: that of the most frequent one, if it is more so. */
+/* The place of a new term when there are too many: that of the most frequent one, if it is more
+ * so. */
 static sterm *replace_sterm(lexical_scratch *s, uint32_t df) {
     sterm *worst = NULL;
     for (uint32_t i = 0; i < s->n_terms; i++)
@@ -494,22 +499,27 @@ static float worth_of(const search *x, const walk *w, uint32_t cls, uint32_t nib
     return part(x, w->t, tf, class_length_min(cls));
 }
 
-/* Lets those slots wait that can reach the threshold by what class, tf and signature say. All n are of
- * one class. `nibbles` of the block, where `first` is the index of slots[0]; NULL in a low list. */
-static void walk_run(search *x, const walk *w, uint32_t cls, const bounds *b, const uint32_t *slots,
-                     uint32_t n, const uint8_t *nibbles, uint32_t first) {
+/* Slots of one block, all of one class. */
+typedef struct slot_run {
+    const uint32_t *slots;
+    uint32_t from, to;      /* in slots */
+    const uint8_t *nibbles; /* of the block; NULL in a low list */
+} slot_run;
+
+/* Lets those slots wait that can reach the threshold by what class, tf and signature say. */
+static void walk_run(search *x, const walk *w, uint32_t cls, const bounds *b, slot_run r) {
     const uint64_t *signatures = x->ix->signatures;
-    float worth = nibbles ? 0 : worth_of(x, w, cls, 1);
+    float worth = r.nibbles ? 0 : worth_of(x, w, cls, 1);
     uint32_t last_tf = 0;
     if (class_length_max(cls) < x->demands) return;
-    for (uint32_t i = 0; i < n; i++) {
-        uint64_t sig = signatures[slots[i]];
-        if (nibbles && nibble_at(nibbles, first + i) != last_tf) {
-            last_tf = nibble_at(nibbles, first + i);
+    for (uint32_t i = r.from; i < r.to; i++) {
+        uint64_t sig = signatures[r.slots[i]];
+        if (r.nibbles && nibble_at(r.nibbles, i) != last_tf) {
+            last_tf = nibble_at(r.nibbles, i);
             worth = worth_of(x, w, cls, last_tf);
         }
         float most = (worth + bounds_by_signature(w, b, sig)) * SLACK;
-        if (most >= x->threshold && (sig & w->demanded) == w->demanded) push(x, slots[i], most);
+        if (most >= x->threshold && (sig & w->demanded) == w->demanded) push(x, r.slots[i], most);
     }
 }
 
@@ -529,7 +539,7 @@ static void walk_block(search *x, const walk *w, const block *b) {
         const bounds *in = &s->by_class[cls];
         float most = bound(x, w->t, w->high, cls) + bounds_all(w, in);
         if (most * SLACK < x->threshold) continue;
-        walk_run(x, w, cls, in, s->slots + from, i - from, nibbles, from);
+        walk_run(x, w, cls, in, (slot_run){s->slots, from, i, nibbles});
     }
 }
 
@@ -601,8 +611,8 @@ static void visit_postings(search *x, const walk *w, const bounds *in, vlist *v,
         const uint32_t *slots = cached_block(x, v, i);
         uint32_t from = 0, to = b[i].count;
         cut_slots(slots, e->base, end, &from, &to);
-        walk_run(x, w, e->cls, in, slots + from, to - from, v->high ? block_nibbles(&b[i]) : NULL,
-                 from);
+        const uint8_t *nibbles = v->high ? block_nibbles(&b[i]) : NULL;
+        walk_run(x, w, e->cls, in, (slot_run){slots, from, to, nibbles});
     }
 }
 
@@ -724,7 +734,8 @@ typedef struct enough {
     uint32_t n;
 } enough;
 
-/* worth[i]: what term i can add. A set is one of the smallest when without its least term it falls short. */
+/* worth[i]: what term i can add. A set is one of the smallest when without its least term it falls
+ * short. */
 static enough enough_sets(const float *worth, uint32_t n, float need) {
     enough out = {.n = 0};
     for (uint32_t set = 1; set < 1u << n; set++) {
@@ -828,7 +839,8 @@ static void prepare_planes(const search *x, uint32_t cls, plane_terms *t) {
 
 /* ---- classes ---- */
 
-/* Bounds of all lists in the class, and the lists in order of them. Returns the most a document can have. */
+/* Bounds of all lists in the class, and the lists in order of them. Returns the most a document
+ * can have. */
 static float class_bounds(search *x, uint32_t cls) {
     lexical_scratch *s = x->s;
     for (uint32_t i = 0; i < s->n_lists; i++)
@@ -848,7 +860,8 @@ static float class_bounds(search *x, uint32_t cls) {
     return MIN(sum, most * (float)class_length_max(cls));
 }
 
-/* Where in list_order the essential lists begin: those before reach the threshold not even together. */
+/* Where in list_order the essential lists begin: those before reach the threshold not even
+ * together. */
 static uint32_t first_essential(const search *x) {
     const lexical_scratch *s = x->s;
     float low[LEXICAL_TERMS_MAX], sum = 0; /* the best list of each term so far */

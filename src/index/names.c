@@ -1,12 +1,13 @@
 /* A table of texts by number, and a hash table from text to number.
  *
  * Most texts are short: a text of up to 14 bytes lies inside its 16-byte entry, a longer one in an
- * allocation of its own whose pointer lies there. So the dictionary of 450,000 posts costs about 24
- * bytes a word, and deleting a word wipes exactly its bytes, at once: nothing waits for a compaction.
+ * allocation of its own whose pointer lies there. So the dictionary of 450,000 posts costs about
+ * 24 bytes a word, and deleting a word wipes exactly its bytes, at once: nothing waits for a
+ * compaction.
  *
  * The hash table holds (32-bit hash, number) pairs, linear probing, at most 3/4 full, deletion by
- * shifting back, as base/map.c does; the stored hash also gives the home slot, so neither growth nor
- * deletion reads the texts.
+ * shifting back, as base/map.c does; the stored hash also gives the home slot, so neither growth
+ * nor deletion reads the texts.
  *
  * Invariants: entry.len == FREE exactly when the number is not in use; free numbers are chained
  * through the first four bytes of their entries, newest first; every number in use has one slot.

@@ -1,8 +1,8 @@
 /* save: a buffered, summed way from a structure to its bytes, for lexical_file.c and attrs_file.c.
  *
- * A file is: magic (8 bytes), version (u32), length of the body (u64), body, CRC-32C of all before it
- * (u32). save_open checks the frame of bytes read back, so that what follows parses bytes that are
- * very likely those written; they are still parsed as hostile. Private to index/.
+ * A file is: magic (8 bytes), version (u32), length of the body (u64), body, CRC-32C of all before
+ * it (u32). save_open checks the frame of bytes read back, so that what follows parses bytes that
+ * are very likely those written; they are still parsed as hostile. Private to index/.
  */
 #ifndef KITH_INDEX_SAVE_H
 #define KITH_INDEX_SAVE_H

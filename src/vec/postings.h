@@ -24,8 +24,8 @@ typedef struct postings_kernels {
     void (*count_terms)(const uint32_t *tokens, uint32_t n, const uint32_t *terms, uint32_t n_terms,
                         uint32_t *tf);
 
-    /* out[0] = first, out[i] = out[i - 1] + gap i for the n gaps of `width` bits (at most 30) that lie in
-     * p[0..size), little-endian, one behind the other. out has room for n + 9. */
+    /* out[0] = first, out[i] = out[i - 1] + gap i for the n gaps of `width` bits (at most 30) that
+     * lie in p[0..size), little-endian, one behind the other. out has room for n + 9. */
     void (*unpack)(const uint8_t *p, uint32_t size, uint32_t width, uint32_t first, uint32_t n,
                    uint32_t *out);
 
@@ -34,7 +34,8 @@ typedef struct postings_kernels {
                        uint32_t n_words);
     /* For each bit i of `bits` (n_words of 32): sums[i] += add. */
     void (*add_bits)(const uint32_t *bits, uint32_t n_words, uint16_t add, uint16_t *sums);
-    /* Writes the i < n with sums[i] >= least, ascending; returns how many. n is a multiple of 64. */
+    /* Writes the i < n with sums[i] >= least, ascending; returns how many. n is a multiple of 64.
+     */
     uint32_t (*collect)(const uint16_t *sums, uint32_t n, uint16_t least, uint16_t *out);
 } postings_kernels;
 

@@ -2,8 +2,8 @@
  *
  * Comparisons become bits by movemask; sixteen bits of a bitmap become sixteen 16-bit lanes by
  * broadcasting them, keeping in each lane its own bit and comparing (four instructions for 16
- * documents, whether one bit is set or all). Loads are unaligned: on the machines measured that costs
- * nothing. Answers equal the scalar ones bit for bit. Nothing reads beyond its input.
+ * documents, whether one bit is set or all). Loads are unaligned: on the machines measured that
+ * costs nothing. Answers equal the scalar ones bit for bit. Nothing reads beyond its input.
  */
 #include "vec/postings_int.h"
 
@@ -81,8 +81,9 @@ AVX2 static __m256i sum_lanes(__m256i x) {
     return _mm256_add_epi32(x, _mm256_permute2x128_si256(low, low, 0x08));
 }
 
-/* Eight gaps of `width` bits fill `width` bytes, so each eight begin at a byte: two loads of 16 bytes
- * (four gaps each), a byte shuffle that gives each lane its four bytes, a shift for each lane, a mask. */
+/* Eight gaps of `width` bits fill `width` bytes, so each eight begin at a byte: two loads of 16
+ * bytes (four gaps each), a byte shuffle that gives each lane its four bytes, a shift for each
+ * lane, a mask. */
 AVX2 static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_t first, uint32_t n,
                         uint32_t *out) {
     out[0] = first;
