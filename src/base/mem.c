@@ -8,6 +8,9 @@
 
 #include <malloc.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE (2 * MIB)
 
 static long fail_after; /* atomic; 0: off, else allocations left until the one that fails */
 
@@ -41,7 +44,10 @@ void *mem_realloc(void *p, size_t size) {
 void *mem_aligned(size_t align, size_t size) {
     size_t rounded = (size + align - 1) & ~(align - 1);
     if (rounded < size) return checked(NULL, size);
-    return checked(must_fail() ? NULL : aligned_alloc(align, rounded ? rounded : align), size);
+    void *p = must_fail() ? NULL : aligned_alloc(align, rounded ? rounded : align);
+    /* Random access over many megabytes: huge pages save a page walk each. Advice, no more. */
+    if (p && align >= HUGE_PAGE) (void)madvise(p, rounded, MADV_HUGEPAGE);
+    return checked(p, size);
 }
 
 void mem_free(void *p) {

@@ -11,7 +11,8 @@
 MUST_USE void *mem_alloc(size_t size);                 /* not zeroed */
 MUST_USE void *mem_zalloc(size_t count, size_t size);  /* zeroed, overflow-checked */
 MUST_USE void *mem_realloc(void *p, size_t size);      /* on failure `p` is untouched */
-MUST_USE void *mem_aligned(size_t align, size_t size); /* align a power of two; freed by mem_free */
+/* align a power of two; freed by mem_free. Aligned to 2 MiB or more it is backed by huge pages. */
+MUST_USE void *mem_aligned(size_t align, size_t size);
 void mem_free(void *p);                                /* NULL is fine */
 MUST_USE void *mem_dup(const void *p, size_t size);
 

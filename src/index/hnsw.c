@@ -55,6 +55,7 @@ err hnsw_new(const hnsw_options *o, hnsw **out) {
     h->link_stride = (full.degree + 1 + 15) / 16 * 16;
     h->vector_stride = (full.dim + 31) / 32 * 32;
     h->code_stride = codes_stride(full.dim);
+    h->code_shift = (uint32_t)__builtin_ctz(h->code_stride);
     h->free_head = h->root = NONE;
     h->train_at = TRAIN_FIRST;
     rng_seed(&h->random, full.seed);
@@ -82,6 +83,7 @@ void hnsw_free(hnsw *h) {
     if (!h) return;
     for (size_t i = 0; i < h->chunk_count; i++) chunk_free(&h->chunks[i]);
     mem_free(h->chunks);
+    mem_free(h->codes);
     mem_free(h->doc_node);
     mem_free(h->doc_next);
     mem_free(h->table);
@@ -186,7 +188,8 @@ err hnsw_draft_fit(const hnsw *h, hnsw_draft *d) {
     return OK;
 }
 
-err hnsw_unit(uint32_t dim, const float *vec, float *unit) {
+/* Numbers so large or small that their squares leave the range of float: rare, done in double. */
+static err unit_slowly(uint32_t dim, const float *vec, float *unit) {
     double norm2 = 0;
     for (uint32_t i = 0; i < dim; i++) norm2 += (double)vec[i] * (double)vec[i];
     if (!(norm2 > 0) || norm2 > 1e300)
@@ -196,12 +199,23 @@ err hnsw_unit(uint32_t dim, const float *vec, float *unit) {
     return OK;
 }
 
+err hnsw_unit(uint32_t dim, const float *vec, float *unit) {
+    float norm2 = vec_dot_f32(vec, vec, dim);
+    if (!(norm2 > 1e-20f && norm2 < 1e20f)) return unit_slowly(dim, vec, unit); /* NaN too */
+    memset(unit, 0, dim * sizeof *unit);
+    vec_axpy(unit, 1.0f / sqrtf(norm2), vec, dim);
+    return OK;
+}
+
 /* ---- nodes ---- */
 
 err hnsw_chunk_add(hnsw *h) {
     void *p = h->chunks;
     TRY(mem_grow(&p, &h->chunk_cap, h->chunk_count + 1, sizeof *h->chunks, SIZE_MAX));
     h->chunks = p;
+    p = h->codes;
+    TRY(mem_grow(&p, &h->codes_cap, h->chunk_count + 1, sizeof *h->codes, SIZE_MAX));
+    h->codes = p;
     node_chunk c = {0};
     c.codes = mem_aligned(HUGE_PAGE, (size_t)NODE_CHUNK * h->code_stride);
     c.links = mem_aligned(HUGE_PAGE, (size_t)NODE_CHUNK * h->link_stride * sizeof *c.links);
@@ -212,6 +226,7 @@ err hnsw_chunk_add(hnsw *h) {
         chunk_free(&c);
         return ERR_NO_MEMORY;
     }
+    h->codes[h->chunk_count] = c.codes;
     h->chunks[h->chunk_count++] = c;
     return OK;
 }

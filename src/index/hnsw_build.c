@@ -19,7 +19,7 @@
  */
 #include "index/hnsw_int.h"
 
-#define ALPHA           1.2f
+#define ALPHA           1.1f
 #define CHILDREN_MAX(h) ((h)->o.degree / 2)
 #define BATCH           64u
 

@@ -141,8 +141,8 @@ static void node_mend(hnsw *h, uint32_t id, const hood *a) {
     const uint8_t *codes[HNSW_DEGREE_MAX];
     float score[HNSW_DEGREE_MAX];
     codes_query q;
-    float scores[MEND + 1];
-    uint32_t ids[MEND + 1];
+    float scores[MEND + 16];
+    uint32_t ids[MEND + 16];
     hnsw_pool best = {scores, ids, 0, MEND, MEND};
     for (uint32_t i = 0; i < a->out_count; i++) codes[i] = node_code(h, a->out[i]);
     codes_query_from_record(h->model, node_code(h, id), &q);

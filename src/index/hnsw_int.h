@@ -58,7 +58,9 @@ struct hnsw {
     uint32_t code_stride;   /* in bytes */
     /* nodes */
     node_chunk *chunks;
-    size_t chunk_count, chunk_cap;
+    uint8_t **codes; /* chunks[i].codes again: one load less on the way to a code */
+    size_t chunk_count, chunk_cap, codes_cap;
+    uint32_t code_shift; /* code_stride is 1 << code_shift */
     uint32_t top;  /* slots ever used: ids are below it */
     uint32_t live; /* nodes */
     uint32_t free_head;
@@ -138,7 +140,7 @@ static inline uint32_t slot_of(uint32_t id) {
     return id & (NODE_CHUNK - 1);
 }
 static inline uint8_t *node_code(const hnsw *h, uint32_t id) {
-    return chunk_of(h, id)->codes + (size_t)slot_of(id) * h->code_stride;
+    return h->codes[id >> NODE_CHUNK_BITS] + ((size_t)slot_of(id) << h->code_shift);
 }
 static inline uint32_t *node_links(const hnsw *h, uint32_t id) {
     return chunk_of(h, id)->links + (size_t)slot_of(id) * h->link_stride;

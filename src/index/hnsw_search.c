@@ -19,11 +19,15 @@
  */
 #include "index/flat.h"
 #include "index/hnsw_int.h"
+#include <math.h>
 
-#define SEEDS      4u    /* entries that a walk starts from */
-#define RERANK_MIN 30u   /* nodes scored exactly at least, when there are as many */
-#define SCAN_BATCH 64u   /* codes scored at once in a scan */
-#define SCAN_MIN   2000u /* so few matches are always scanned */
+#define SEEDS        4u    /* entries that a walk starts from */
+#define RERANK_MIN   64u   /* nodes that may be scored exactly, or 4 k */
+#define RERANK_LEAST 12u   /* and that are, at least, or k */
+#define RERANK_AHEAD 4u    /* vectors prefetched before the one being scored */
+#define SURE         3.0f  /* standard deviations */
+#define SCAN_BATCH   64u   /* codes scored at once in a scan */
+#define SCAN_MIN     2000u /* so few matches are always scanned */
 
 /* ---- pools ---- */
 
@@ -32,20 +36,7 @@ size_t hnsw_pool_add(hnsw_pool *p, float score, uint32_t id) {
         if (p->count == 0 || !(score > p->score[p->count - 1])) return SIZE_MAX;
         p->count--;
     }
-    size_t low = 0, high = p->count; /* the first place that is worse */
-    while (low < high) {
-        size_t mid = (low + high) / 2;
-        if (p->score[mid] >= score)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    memmove(p->score + low + 1, p->score + low, (p->count - low) * sizeof *p->score);
-    memmove(p->id + low + 1, p->id + low, (p->count - low) * sizeof *p->id);
-    p->score[low] = score;
-    p->id[low] = id;
-    p->count++;
-    return low;
+    return vec_best->insert(p->score, p->id, p->count++, score, id);
 }
 
 static float pool_threshold(const hnsw_pool *p) {
@@ -82,8 +73,9 @@ static void walk_start(const hnsw *h, const codes_query *q, hnsw_scratch *s, con
     for (uint32_t i = 0; i < h->entry_count; i++)
         codes[i] = h->entry_codes + (size_t)i * h->code_stride;
     codes_score(q, codes, h->entry_count, score);
-    hnsw_pool best = {(float[SEEDS + 1]){0}, (uint32_t[SEEDS + 1]){0}, 0, SEEDS, SEEDS};
-    for (uint32_t i = 0; i < h->entry_count; i++) hnsw_pool_add(&best, score[i], i);
+    hnsw_pool best = {(float[SEEDS + 16]){0}, (uint32_t[SEEDS + 16]){0}, 0, SEEDS, SEEDS};
+    for (uint32_t i = 0; i < h->entry_count; i++)
+        if (score[i] > pool_threshold(&best)) hnsw_pool_add(&best, score[i], i);
     for (size_t i = 0; i < best.count; i++) {
         uint32_t id = h->entries[best.id[i]];
         bits_set(s->seen, id);
@@ -247,22 +239,44 @@ static void node_hits(const hnsw *h, const hnsw_query *q, uint32_t id, float sco
         if (doc_passes(q, doc)) hit_add(out, n, q->k, (hnsw_hit){doc, score});
 }
 
-#define RERANK_AHEAD 6u /* vectors prefetched before the one being scored */
+/* The difference between exact scores and scores by code, learned while re-ranking: its mean and
+ * spread (Welford's running variance). */
+typedef struct drift {
+    float n, mean, square;
+} drift;
 
+static void drift_add(drift *d, float x) {
+    float delta = x - d->mean;
+    d->n += 1.0f;
+    d->mean += delta / d->n;
+    d->square += delta * (x - d->mean);
+}
+
+/* The most that a score by code is likely to be off: SURE standard deviations over the mean. */
+static float drift_bound(const drift *d) {
+    return d->mean + SURE * sqrtf(d->square / d->n);
+}
+
+/* Scores the pool's first nodes exactly, at most `count`; stops when the next ones, by what was seen of
+ * their kind, will not enter the k best. */
 static void rerank(const hnsw *h, const hnsw_query *q, const hnsw_pool *p, size_t count,
                    const float *unit, hnsw_hit *out, size_t *n) {
-    size_t size = h->vector_stride * sizeof(f16);
+    size_t size = h->vector_stride * sizeof(f16), least = MAX(q->k, RERANK_LEAST);
+    drift d = {0, 0, 0};
     *n = 0;
     for (size_t i = 0; i < MIN(count, RERANK_AHEAD); i++) prefetch(node_vector(h, p->id[i]), size);
     for (size_t i = 0; i < count; i++) {
+        if (i >= least && *n == q->k && p->score[i] + drift_bound(&d) < out[q->k - 1].score) break;
         if (i + RERANK_AHEAD < count) prefetch(node_vector(h, p->id[i + RERANK_AHEAD]), size);
         float score = vec_dot_f16(node_vector(h, p->id[i]), unit, h->o.dim);
+        drift_add(&d, score - p->score[i]);
         node_hits(h, q, p->id[i], score, out, n);
     }
 }
 
-static size_t rerank_count(const hnsw_query *q, size_t have) {
-    return MIN(have, MAX((size_t)q->k * 3, RERANK_MIN));
+/* How many nodes may be scored exactly. */
+static size_t rerank_max(const hnsw_query *q) {
+    return MAX((size_t)q->k * 4, RERANK_MIN);
 }
 
 /* ---- search ---- */
@@ -298,7 +312,7 @@ err hnsw_search(const hnsw *h, const float *query, const hnsw_query *q, hnsw_scr
     size_t matches = match_bound(h, q);
     size_t ef = MAX(q->ef ? q->ef : h->o.ef_default, MIN(q->k, HNSW_EF_MAX));
     size_t wide = q->filter ? widened(h, matches, ef) : ef;
-    size_t keep = MAX(wide, MAX((size_t)q->k * 3, RERANK_MIN));
+    size_t keep = MAX(wide, rerank_max(q));
     TRY(hnsw_scratch_fit(h, s, keep));
     TRY(hnsw_unit(h->o.dim, query, s->unit));
     codes_query_set(h->model, s->unit, &s->query, s->tmp);
@@ -307,11 +321,11 @@ err hnsw_search(const hnsw *h, const float *query, const hnsw_query *q, hnsw_scr
         if (g.found) pool_open(g.found, ef);
         walk(h, &s->query, wide, s, &g);
         const hnsw_pool *p = g.found ? g.found : &s->pool;
-        rerank(h, q, p, rerank_count(q, p->count), s->unit, out, n);
+        rerank(h, q, p, MIN(p->count, rerank_max(q)), s->unit, out, n);
         if (*n == q->k) return OK;
     }
     scan(h, q, keep, s);
-    rerank(h, q, &s->found, rerank_count(q, s->found.count), s->unit, out, n);
+    rerank(h, q, &s->found, MIN(s->found.count, rerank_max(q)), s->unit, out, n);
     return OK;
 }
 

@@ -216,15 +216,13 @@ err codes_model_train(float *samples, size_t n, uint32_t dim, uint64_t seed, cod
 static void project(const codes_model *m, const float *unit, float *y, float *tmp, float *bias) {
     float *x = tmp;
     int16_t *fixed = (int16_t *)(tmp + m->dim);
-    int32_t sums[CODES_DIMS_MAX];
-    for (size_t d = 0; d < m->dim; d++) x[d] = unit[d] - m->mean[d];
+    memcpy(x, unit, m->dim * sizeof *x);
+    vec_axpy(x, -1.0f, m->mean, m->dim);
     *bias = vec_dot_f32(m->mean, x, m->dim);
     float norm = sqrtf(vec_dot_f32(x, x, m->dim));
-    float scale = norm > 0 ? X_NORM / norm : 0.0f;
-    for (size_t d = 0; d < m->dim; d++) fixed[d] = (int16_t)lrintf(x[d] * scale);
+    vec_best->round_i16(fixed, x, norm > 0 ? X_NORM / norm : 0.0f, m->dim);
     memset(fixed + m->dim, 0, (m->cols - m->dim) * sizeof *fixed);
-    vec_best->matvec_i8(m->rows, m->dims, m->cols, fixed, sums);
-    for (size_t i = 0; i < m->dims; i++) y[i] = (float)sums[i] * (m->scale[i] * (norm / X_NORM));
+    vec_best->matvec_i8(m->rows, m->dims, m->cols, fixed, m->scale, norm / X_NORM, y);
 }
 
 typedef struct fit {
@@ -248,12 +246,9 @@ static fit fit_step(const float *y, size_t dims, float inverse) {
 }
 
 void codes_encode(const codes_model *m, const float *unit, uint8_t *record, float *tmp) {
-    float *y = tmp, bias, most = 0, norm2 = 0;
+    float *y = tmp, bias;
     project(m, unit, y, tmp + CODES_DIMS_MAX, &bias);
-    for (size_t i = 0; i < m->dims; i++) {
-        most = fmaxf(most, fabsf(y[i]));
-        norm2 += y[i] * y[i];
-    }
+    float most = vec_best->max_abs(y, m->dims), norm2 = vec_dot_f32(y, y, m->dims);
     float inverse = 0, best = -1, factor = 0;
     for (int s = 0; s < STEPS && most > 0; s++) {
         float try = 7.5f / (most * (1.0f - 0.07f * (float)s));
@@ -276,27 +271,14 @@ void codes_encode(const codes_model *m, const float *unit, uint8_t *record, floa
     le16_put(record + half + 2, tail[1]);
 }
 
-/* Rounds y * inverse into q's int8 halves and returns their sum. */
-static int query_round(const codes_model *m, const float *y, float inverse, codes_query *q) {
-    size_t half = m->stride - 4;
-    int sum = 0;
-    for (size_t i = 0; i < m->dims; i++) {
-        int v = (int)lrintf(y[i] * inverse);
-        sum += v;
-        if (i < half)
-            q->low[i] = (int8_t)v;
-        else
-            q->high[i - half] = (int8_t)v;
-    }
-    return sum;
-}
-
 void codes_query_set(const codes_model *m, const float *unit, codes_query *q, float *tmp) {
-    float *y = tmp, bias, most = 0;
+    float *y = tmp, bias;
+    size_t half = m->stride - 4;
     project(m, unit, y, tmp + CODES_DIMS_MAX, &bias);
+    float most = vec_best->max_abs(y, m->dims), scale = most > 0 ? 127.0f / most : 0.0f;
     memset(q, 0, sizeof *q);
-    for (size_t i = 0; i < m->dims; i++) most = fmaxf(most, fabsf(y[i]));
-    int sum = query_round(m, y, most > 0 ? 127.0f / most : 0.0f, q);
+    int sum = vec_best->round_i8(q->low, y, scale, half);
+    sum += vec_best->round_i8(q->high, y + half, scale, half);
     q->stride = m->stride;
     q->scale = most / 127.0f;
     q->offset = -7.5f * q->scale * (float)sum;
@@ -304,18 +286,18 @@ void codes_query_set(const codes_model *m, const float *unit, codes_query *q, fl
 }
 
 void codes_query_from_record(const codes_model *m, const uint8_t *record, codes_query *q) {
-    size_t half = m->stride - 4, low = MIN(half, m->dims), high = m->dims - low;
+    size_t half = m->stride - 4; /* dims is twice that */
     f16 tail[2] = {le16_get(record + half), le16_get(record + half + 2)};
     float both[2];
-    int sum = 0;
     vec_f32_from_f16(both, tail, 2);
-    memset(q, 0, sizeof *q);
-    for (size_t i = 0; i < low; i++) q->low[i] = (int8_t)(2 * (record[i] & 15) - 15);
-    for (size_t i = 0; i < high; i++) q->high[i] = (int8_t)(2 * (record[i] >> 4) - 15);
-    for (size_t i = 0; i < half; i++) sum += q->low[i] + q->high[i];
+    uint32_t sum = vec_best->codes_expand(record, m->stride, q->low, q->high);
+    for (size_t i = half; i < m->stride; i++) { /* the tail holds no dimensions */
+        q->low[i] = q->high[i] = 0;
+        sum -= (record[i] & 15u) + (record[i] >> 4);
+    }
     q->stride = m->stride;
     q->scale = both[0] * 0.5f;
-    q->offset = -7.5f * q->scale * (float)sum;
+    q->offset = -7.5f * q->scale * (float)((int)(2 * sum) - 15 * (int)m->dims);
     q->base = both[1] + m->mean_norm2;
 }
 

@@ -112,6 +112,11 @@ static void tiers_equal_scalar(void **state) {
                 le16_put(record + q.stride - 2, (uint16_t)rng_below(&r, 0x7c00));
                 at[i] = record;
             }
+            int8_t l1[128], h1[128], l2[128], h2[128];
+            assert_int_equal(s->codes_expand(at[0], q.stride, l1, h1),
+                             k->codes_expand(at[0], q.stride, l2, h2));
+            assert_memory_equal(l1, l2, q.stride);
+            assert_memory_equal(h1, h2, q.stride);
             s->codes_score(&q, at, n, want);
             k->codes_score(&q, at, n, got);
             assert_memory_equal(want, got, n * sizeof *want);

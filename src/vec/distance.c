@@ -85,12 +85,42 @@ static void scalar_f32_from_f16(float *to, const f16 *from, size_t n) {
 }
 
 static void scalar_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
-                             int32_t *y) {
+                             const float *scale, float f, float *y) {
     for (size_t r = 0; r < rows; r++) {
         int32_t sum = 0;
         for (size_t c = 0; c < cols; c++) sum += m[r * cols + c] * x[c];
-        y[r] = sum;
+        y[r] = (float)sum * (scale[r] * f);
     }
+}
+
+static float scalar_max_abs(const float *x, size_t n) {
+    float most = 0;
+    for (size_t i = 0; i < n; i++) most = fmaxf(most, fabsf(x[i]));
+    return most;
+}
+
+static void scalar_round_i16(int16_t *to, const float *x, float scale, size_t n) {
+    for (size_t i = 0; i < n; i++) to[i] = (int16_t)lrintf(x[i] * scale);
+}
+
+static int32_t scalar_round_i8(int8_t *to, const float *x, float scale, size_t n) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (int8_t)lrintf(x[i] * scale);
+        sum += to[i];
+    }
+    return sum;
+}
+
+static size_t scalar_insert(float *scores, uint32_t *ids, size_t n, float score, uint32_t id) {
+    size_t at = n;
+    for (; at > 0 && scores[at - 1] < score; at--) {
+        scores[at] = scores[at - 1];
+        ids[at] = ids[at - 1];
+    }
+    scores[at] = score;
+    ids[at] = id;
+    return at;
 }
 
 static size_t scalar_above(const float *scores, size_t n, float threshold, uint16_t *index) {
@@ -98,6 +128,17 @@ static size_t scalar_above(const float *scores, size_t n, float threshold, uint1
     for (size_t i = 0; i < n; i++)
         if (scores[i] > threshold) index[count++] = (uint16_t)i;
     return count;
+}
+
+static uint32_t scalar_codes_expand(const uint8_t *record, size_t stride, int8_t *low,
+                                    int8_t *high) {
+    uint32_t sum = 0;
+    for (size_t i = 0; i < stride; i++) {
+        low[i] = (int8_t)(2 * (record[i] & 15) - 15);
+        high[i] = (int8_t)(2 * (record[i] >> 4) - 15);
+        sum += (record[i] & 15u) + (record[i] >> 4);
+    }
+    return sum;
 }
 
 static void scalar_codes_score(const codes_query *q, const uint8_t *const *codes, size_t n,
@@ -122,7 +163,12 @@ static const vec_kernels scalar_table = {
     .f16_from_f32 = scalar_f16_from_f32,
     .f32_from_f16 = scalar_f32_from_f16,
     .matvec_i8 = scalar_matvec_i8,
+    .max_abs = scalar_max_abs,
+    .round_i16 = scalar_round_i16,
+    .round_i8 = scalar_round_i8,
+    .insert = scalar_insert,
     .above = scalar_above,
+    .codes_expand = scalar_codes_expand,
     .codes_score = scalar_codes_score,
 };
 

@@ -27,11 +27,23 @@ typedef struct vec_kernels {
     void (*axpy)(float *y, float a, const float *x, size_t n); /* y += a * x */
     void (*f16_from_f32)(f16 *to, const float *from, size_t n);
     void (*f32_from_f16)(float *to, const f16 *from, size_t n);
-    /* y = m x; m has `rows` rows of `cols` int8, cols a multiple of 32. The caller keeps every
-     * partial sum within int32. */
-    void (*matvec_i8)(const int8_t *m, size_t rows, size_t cols, const int16_t *x, int32_t *y);
+    /* y[r] = f * scale[r] * <row r of m, x>; m has `rows` rows of `cols` int8, cols a multiple of 32.
+     * The caller keeps every partial sum within int32. */
+    void (*matvec_i8)(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
+                      const float *scale, float f, float *y);
+    float (*max_abs)(const float *x, size_t n); /* 0 when n is 0; x has no NaN */
+    /* to[i] = x[i] * scale to the nearest, ties to even; the caller keeps it in range. round_i8
+     * returns the sum. */
+    void (*round_i16)(int16_t *to, const float *x, float scale, size_t n);
+    int32_t (*round_i8)(int8_t *to, const float *x, float scale, size_t n);
     /* Indexes i with scores[i] > threshold, rising; at most n. */
     size_t (*above)(const float *scores, size_t n, float threshold, uint16_t *index);
+    /* Inserts into scores[0, n), which fall, and ids beside it, behind equal scores; returns the
+     * place. Both arrays have room for n + 16. */
+    size_t (*insert)(float *scores, uint32_t *ids, size_t n, float score, uint32_t id);
+    /* low[i] and high[i] = 2 * nibble - 15 of a record's `stride` bytes (a multiple of 32); returns
+     * the sum of all codes. */
+    uint32_t (*codes_expand)(const uint8_t *record, size_t stride, int8_t *low, int8_t *high);
     void (*codes_score)(const struct codes_query *q, const uint8_t *const *codes, size_t n,
                         float *out);
 } vec_kernels;

@@ -118,18 +118,81 @@ AVX2 static void avx2_f32_from_f16(float *to, const f16 *from, size_t n) {
     for (; i < n; i++) to[i] = _cvtsh_ss(from[i]);
 }
 
-AVX2 static void avx2_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
-                                int32_t *y) {
-    for (size_t r = 0; r < rows; r++, m += cols) {
-        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
-        for (size_t c = 0; c < cols; c += 32) {
-            __m256i x0 = _mm256_loadu_si256((const void *)(x + c));
-            __m256i x1 = _mm256_loadu_si256((const void *)(x + c + 16));
-            s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(load_i8(m + c), x0));
-            s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(load_i8(m + c + 16), x1));
-        }
-        y[r] = sum_epi32(_mm256_add_epi32(s0, s1));
+/* Sums of four rows, which share the loads of x. */
+AVX2_INLINE __m128i matvec_four(const int8_t *m, size_t cols, const int16_t *x) {
+    __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
+    for (size_t c = 0; c < cols; c += 16) {
+        __m256i v = _mm256_loadu_si256((const void *)(x + c));
+        s0 = _mm256_add_epi32(s0, _mm256_madd_epi16(load_i8(m + c), v));
+        s1 = _mm256_add_epi32(s1, _mm256_madd_epi16(load_i8(m + cols + c), v));
+        s2 = _mm256_add_epi32(s2, _mm256_madd_epi16(load_i8(m + 2 * cols + c), v));
+        s3 = _mm256_add_epi32(s3, _mm256_madd_epi16(load_i8(m + 3 * cols + c), v));
     }
+    __m256i s = _mm256_hadd_epi32(_mm256_hadd_epi32(s0, s1), _mm256_hadd_epi32(s2, s3));
+    return _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+}
+
+AVX2 static void avx2_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
+                                const float *scale, float f, float *y) {
+    size_t r = 0;
+    for (; r + 4 <= rows; r += 4) {
+        __m128 sums = _mm_cvtepi32_ps(matvec_four(m + r * cols, cols, x));
+        __m128 factor = _mm_mul_ps(_mm_loadu_ps(scale + r), _mm_set1_ps(f));
+        _mm_storeu_ps(y + r, _mm_mul_ps(sums, factor));
+    }
+    for (; r < rows; r++) {
+        __m256i s = _mm256_setzero_si256();
+        for (size_t c = 0; c < cols; c += 16) {
+            __m256i v = _mm256_loadu_si256((const void *)(x + c));
+            s = _mm256_add_epi32(s, _mm256_madd_epi16(load_i8(m + r * cols + c), v));
+        }
+        y[r] = (float)sum_epi32(s) * (scale[r] * f);
+    }
+}
+
+AVX2 static float avx2_max_abs(const float *x, size_t n) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 most = _mm256_setzero_ps();
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        most = _mm256_max_ps(most, _mm256_andnot_ps(sign, _mm256_loadu_ps(x + i)));
+    __m128 a = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
+    a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+    float m = _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)));
+    for (; i < n; i++) {
+        float v = __builtin_fabsf(x[i]);
+        m = v > m ? v : m;
+    }
+    return m;
+}
+
+AVX2 static void avx2_round_i16(int16_t *to, const float *x, float scale, size_t n) {
+    __m256 f = _mm256_set1_ps(scale);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256i v = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), f));
+        __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+        _mm_storeu_si128((void *)(to + i), h);
+    }
+    for (; i < n; i++) to[i] = (int16_t)_mm_cvtss_si32(_mm_set_ss(x[i] * scale));
+}
+
+AVX2 static int32_t avx2_round_i8(int8_t *to, const float *x, float scale, size_t n) {
+    __m256 f = _mm256_set1_ps(scale);
+    __m256i sum = _mm256_setzero_si256();
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        __m256i v = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + i), f));
+        sum = _mm256_add_epi32(sum, v);
+        __m128i h = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+        _mm_storel_epi64((void *)(to + i), _mm_packs_epi16(h, h));
+    }
+    int32_t total = sum_epi32(sum);
+    for (; i < n; i++) {
+        to[i] = (int8_t)_mm_cvtss_si32(_mm_set_ss(x[i] * scale));
+        total += to[i];
+    }
+    return total;
 }
 
 AVX2 static size_t avx2_above(const float *scores, size_t n, float threshold, uint16_t *index) {
@@ -145,20 +208,74 @@ AVX2 static size_t avx2_above(const float *scores, size_t n, float threshold, ui
     return count;
 }
 
-/* Sums of products of one record as eight int32 lanes; blocks is stride / 32, at most 4. */
-AVX2_INLINE __m256i record_sums(const codes_query *q, const uint8_t *code, int blocks) {
+/* How many of the falling scores[0, n) are at least `score`. */
+AVX2_INLINE size_t place_of(const float *scores, size_t n, float score) {
+    __m256 s = _mm256_set1_ps(score);
+    for (size_t i = 0; i < n; i += 8) {
+        __m256 less = _mm256_cmp_ps(_mm256_loadu_ps(scores + i), s, _CMP_NGE_UQ);
+        unsigned mask = (unsigned)_mm256_movemask_ps(less);
+        if (mask) return MIN(i + (size_t)__builtin_ctz(mask), n);
+    }
+    return n;
+}
+
+AVX2 static size_t avx2_insert(float *scores, uint32_t *ids, size_t n, float score, uint32_t id) {
+    size_t at = place_of(scores, n, score), end = n;
+    while (end >= at + 8) { /* from the end, eight at a time, one place up */
+        end -= 8;
+        __m256 s = _mm256_loadu_ps(scores + end);
+        __m256i d = _mm256_loadu_si256((const void *)(ids + end));
+        _mm256_storeu_ps(scores + end + 1, s);
+        _mm256_storeu_si256((void *)(ids + end + 1), d);
+    }
+    __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i rest = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(end - at)), lane);
+    __m256 s = _mm256_loadu_ps(scores + at);
+    __m256i d = _mm256_loadu_si256((const void *)(ids + at));
+    _mm256_maskstore_ps(scores + at + 1, rest, s);
+    _mm256_maskstore_epi32((int *)ids + at + 1, rest, d);
+    scores[at] = score;
+    ids[at] = id;
+    return at;
+}
+
+AVX2 static uint32_t avx2_codes_expand(const uint8_t *record, size_t stride, int8_t *low,
+                                       int8_t *high) {
     const __m256i nibble = _mm256_set1_epi8(15);
     __m256i sum = _mm256_setzero_si256();
-    for (int b = 0; b < blocks; b++) {
-        __m256i c = _mm256_loadu_si256((const void *)(code + 32 * b));
-        __m256i low = _mm256_and_si256(c, nibble);
-        __m256i high = _mm256_and_si256(_mm256_srli_epi16(c, 4), nibble);
-        __m256i ql = _mm256_loadu_si256((const void *)(q->low + 32 * b));
-        __m256i qh = _mm256_loadu_si256((const void *)(q->high + 32 * b));
-        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(low, ql));
-        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(high, qh));
+    for (size_t i = 0; i < stride; i += 32) {
+        __m256i c = _mm256_loadu_si256((const void *)(record + i));
+        __m256i l = _mm256_and_si256(c, nibble);
+        __m256i h = _mm256_and_si256(_mm256_srli_epi16(c, 4), nibble);
+        __m256i both = _mm256_add_epi8(l, h);
+        sum = _mm256_add_epi32(sum, _mm256_sad_epu8(both, _mm256_setzero_si256()));
+        _mm256_storeu_si256((void *)(low + i), _mm256_sub_epi8(_mm256_add_epi8(l, l), nibble));
+        _mm256_storeu_si256((void *)(high + i), _mm256_sub_epi8(_mm256_add_epi8(h, h), nibble));
     }
-    return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+    return (uint32_t)sum_epi32(sum);
+}
+
+/* Adds the products of 32 code bytes, as sixteen int16. */
+AVX2_INLINE __m256i block_sums(const codes_query *q, const uint8_t *code, int at, __m256i sum) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i c = _mm256_loadu_si256((const void *)(code + at));
+    __m256i low = _mm256_and_si256(c, nibble);
+    __m256i high = _mm256_and_si256(_mm256_srli_epi16(c, 4), nibble);
+    __m256i ql = _mm256_loadu_si256((const void *)(q->low + at));
+    __m256i qh = _mm256_loadu_si256((const void *)(q->high + at));
+    sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(low, ql));
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(high, qh));
+}
+
+/* Sums of products of one record as eight int32; blocks is stride / 32: 2 or 4. */
+AVX2_INLINE __m256i record_sums(const codes_query *q, const uint8_t *code, int blocks) {
+    __m256i a = block_sums(q, code, 0, _mm256_setzero_si256());
+    a = block_sums(q, code, 32, a);
+    if (blocks == 4) {
+        __m256i b = block_sums(q, code, 64, _mm256_setzero_si256());
+        a = _mm256_add_epi16(a, block_sums(q, code, 96, b));
+    }
+    return _mm256_madd_epi16(a, _mm256_set1_epi16(1));
 }
 
 AVX2_INLINE int load_tail(const uint8_t *code, size_t stride) {
@@ -215,7 +332,12 @@ static const vec_kernels table = {
     .f16_from_f32 = avx2_f16_from_f32,
     .f32_from_f16 = avx2_f32_from_f16,
     .matvec_i8 = avx2_matvec_i8,
+    .max_abs = avx2_max_abs,
+    .round_i16 = avx2_round_i16,
+    .round_i8 = avx2_round_i8,
+    .insert = avx2_insert,
     .above = avx2_above,
+    .codes_expand = avx2_codes_expand,
     .codes_score = avx2_codes_score,
 };
 

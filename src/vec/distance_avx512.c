@@ -133,14 +133,71 @@ AVX512 static void avx512_f32_from_f16(float *to, const f16 *from, size_t n) {
     }
 }
 
+AVX512_INLINE __m128i sum_four(__m512i a, __m512i b, __m512i c, __m512i d) {
+    __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    __m512i s = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+}
+
+/* Sums of four rows, which share the loads of x. */
+AVX512_INLINE __m128i matvec_four(const int8_t *m, size_t cols, const int16_t *x) {
+    __m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
+    for (size_t c = 0; c < cols; c += 32) {
+        __m512i v = _mm512_loadu_si512(x + c);
+        s0 = _mm512_dpwssd_epi32(s0, load_i8(m + c), v);
+        s1 = _mm512_dpwssd_epi32(s1, load_i8(m + cols + c), v);
+        s2 = _mm512_dpwssd_epi32(s2, load_i8(m + 2 * cols + c), v);
+        s3 = _mm512_dpwssd_epi32(s3, load_i8(m + 3 * cols + c), v);
+    }
+    return sum_four(s0, s1, s2, s3);
+}
+
 AVX512 static void avx512_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
-                                    int32_t *y) {
-    for (size_t r = 0; r < rows; r++, m += cols) {
+                                    const float *scale, float f, float *y) {
+    size_t r = 0;
+    for (; r + 4 <= rows; r += 4) {
+        __m128 sums = _mm_cvtepi32_ps(matvec_four(m + r * cols, cols, x));
+        __m128 factor = _mm_mul_ps(_mm_loadu_ps(scale + r), _mm_set1_ps(f));
+        _mm_storeu_ps(y + r, _mm_mul_ps(sums, factor));
+    }
+    for (; r < rows; r++) {
         __m512i s = _mm512_setzero_si512();
         for (size_t c = 0; c < cols; c += 32)
-            s = _mm512_dpwssd_epi32(s, load_i8(m + c), _mm512_loadu_si512(x + c));
-        y[r] = sum_epi32(s);
+            s = _mm512_dpwssd_epi32(s, load_i8(m + r * cols + c), _mm512_loadu_si512(x + c));
+        y[r] = (float)sum_epi32(s) * (scale[r] * f);
     }
+}
+
+AVX512 static float avx512_max_abs(const float *x, size_t n) {
+    __m512 most = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += 16) {
+        __m512 v = _mm512_maskz_loadu_ps(mask_first(n - i), x + i);
+        most = _mm512_max_ps(most, _mm512_abs_ps(v));
+    }
+    return _mm512_reduce_max_ps(most);
+}
+
+AVX512 static void avx512_round_i16(int16_t *to, const float *x, float scale, size_t n) {
+    __m512 f = _mm512_set1_ps(scale);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 m = mask_first(n - i);
+        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), f));
+        _mm256_mask_storeu_epi16(to + i, m, _mm512_cvtsepi32_epi16(v));
+    }
+}
+
+AVX512 static int32_t avx512_round_i8(int8_t *to, const float *x, float scale, size_t n) {
+    __m512 f = _mm512_set1_ps(scale);
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 m = mask_first(n - i);
+        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i), f));
+        sum = _mm512_add_epi32(sum, v);
+        _mm_mask_storeu_epi8(to + i, m, _mm512_cvtsepi32_epi8(v));
+    }
+    return sum_epi32(sum);
 }
 
 AVX512 static size_t avx512_above(const float *scores, size_t n, float threshold, uint16_t *index) {
@@ -155,6 +212,51 @@ AVX512 static size_t avx512_above(const float *scores, size_t n, float threshold
     return count;
 }
 
+AVX512_INLINE size_t place_of(const float *scores, size_t n, float score) {
+    __m512 s = _mm512_set1_ps(score);
+    for (size_t i = 0; i < n; i += 16) {
+        __mmask16 in = mask_first(n - i);
+        __m512 v = _mm512_maskz_loadu_ps(in, scores + i);
+        unsigned less = _mm512_mask_cmp_ps_mask(in, v, s, _CMP_NGE_UQ);
+        if (less) return i + (size_t)__builtin_ctz(less);
+    }
+    return n;
+}
+
+AVX512 static size_t avx512_insert(float *scores, uint32_t *ids, size_t n, float score,
+                                   uint32_t id) {
+    size_t at = place_of(scores, n, score), end = n;
+    while (end > at) { /* from the end, up to sixteen at a time, one place up */
+        size_t count = MIN(end - at, (size_t)16);
+        __mmask16 m = mask_first(count);
+        end -= count;
+        __m512 s = _mm512_maskz_loadu_ps(m, scores + end);
+        __m512i d = _mm512_maskz_loadu_epi32(m, ids + end);
+        _mm512_mask_storeu_ps(scores + end + 1, m, s);
+        _mm512_mask_storeu_epi32(ids + end + 1, m, d);
+    }
+    scores[at] = score;
+    ids[at] = id;
+    return at;
+}
+
+AVX512 static uint32_t avx512_codes_expand(const uint8_t *record, size_t stride, int8_t *low,
+                                           int8_t *high) {
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t i = 0; i < stride; i += 64) {
+        __mmask64 m = stride - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (stride - i)) - 1;
+        __m512i c = _mm512_maskz_loadu_epi8(m, record + i);
+        __m512i l = _mm512_and_si512(c, nibble);
+        __m512i h = _mm512_and_si512(_mm512_srli_epi16(c, 4), nibble);
+        __m512i both = _mm512_add_epi8(l, h);
+        sum = _mm512_add_epi32(sum, _mm512_sad_epu8(both, _mm512_setzero_si512()));
+        _mm512_mask_storeu_epi8(low + i, m, _mm512_sub_epi8(_mm512_add_epi8(l, l), nibble));
+        _mm512_mask_storeu_epi8(high + i, m, _mm512_sub_epi8(_mm512_add_epi8(h, h), nibble));
+    }
+    return (uint32_t)sum_epi32(sum);
+}
+
 /* Sums of products of one record as sixteen int32 lanes; blocks is stride / 64. */
 AVX512_INLINE __m512i record_sums(const codes_query *q, const uint8_t *code, int blocks) {
     const __m512i nibble = _mm512_set1_epi8(15);
@@ -167,14 +269,6 @@ AVX512_INLINE __m512i record_sums(const codes_query *q, const uint8_t *code, int
         s1 = _mm512_dpbusd_epi32(s1, high, _mm512_loadu_si512(q->high + 64 * b));
     }
     return _mm512_add_epi32(s0, s1);
-}
-
-AVX512_INLINE __m128i sum_four(__m512i a, __m512i b, __m512i c, __m512i d) {
-    __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    __m512i s = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-    __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
-    return _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
 }
 
 AVX512_INLINE int load_tail(const uint8_t *code, size_t stride) {
@@ -227,7 +321,12 @@ static const vec_kernels table = {
     .f16_from_f32 = avx512_f16_from_f32,
     .f32_from_f16 = avx512_f32_from_f16,
     .matvec_i8 = avx512_matvec_i8,
+    .max_abs = avx512_max_abs,
+    .round_i16 = avx512_round_i16,
+    .round_i8 = avx512_round_i8,
+    .insert = avx512_insert,
     .above = avx512_above,
+    .codes_expand = avx512_codes_expand,
     .codes_score = avx512_codes_score,
 };
 

@@ -178,10 +178,55 @@ static void matvec_equals_scalar(void **state) {
         const vec_kernels *k = vec_kernels_tier(t);
         if (!k) continue;
         for (size_t cols = 32; cols <= 1024; cols += 32) {
-            int32_t y1[7], y2[7];
-            s->matvec_i8(m, 7, cols, x, y1);
-            k->matvec_i8(m, 7, cols, x, y2);
+            static const float scale[7] = {1, 0.1f, 3e-3f, 7, 0.3f, 0.7f, 11};
+            float y1[7], y2[7];
+            s->matvec_i8(m, 7, cols, x, scale, 0.37f, y1);
+            k->matvec_i8(m, 7, cols, x, scale, 0.37f, y2);
             assert_memory_equal(y1, y2, sizeof y1);
+        }
+    }
+}
+
+static void rounding_equals_scalar(void **state) {
+    (void)state;
+    const vec_kernels *s = vec_kernels_tier(VEC_SCALAR);
+    for (int t = VEC_AVX2; t < VEC_TIERS; t++) {
+        const vec_kernels *k = vec_kernels_tier(t);
+        if (!k) continue;
+        for (size_t n = 0; n <= N_MAX; n++) {
+            int16_t w1[N_MAX] = {0}, w2[N_MAX] = {0};
+            int8_t b1[N_MAX] = {0}, b2[N_MAX] = {0};
+            const float *x = a32 + n % SHIFT;
+            fill(n);
+            if (n > 4) a32[4] = 2.5f, a32[n - 1] = -3.5f; /* ties, at scale 1 */
+            float most = s->max_abs(x, n), scale = n % 3 || most == 0 ? 1.0f : 127.0f / most;
+            assert_true(k->max_abs(x, n) == most);
+            s->round_i16(w1, x, scale * 100, n);
+            k->round_i16(w2, x, scale * 100, n);
+            assert_memory_equal(w1, w2, sizeof w1);
+            assert_int_equal(s->round_i8(b1, x, scale, n), k->round_i8(b2, x, scale, n));
+            assert_memory_equal(b1, b2, sizeof b1);
+        }
+    }
+}
+
+static void insert_equals_scalar(void **state) {
+    (void)state;
+    const vec_kernels *s = vec_kernels_tier(VEC_SCALAR);
+    for (int t = VEC_AVX2; t < VEC_TIERS; t++) {
+        const vec_kernels *k = vec_kernels_tier(t);
+        if (!k) continue;
+        float f1[400 + 16] = {0}, f2[400 + 16] = {0};
+        uint32_t i1[400 + 16] = {0}, i2[400 + 16] = {0};
+        rng r;
+        rng_seed(&r, 11);
+        for (uint32_t n = 0; n < 400; n++) {
+            float score = (float)rng_below(&r, 60) - 30.0f; /* many ties */
+            size_t p1 = s->insert(f1, i1, n, score, n), p2 = k->insert(f2, i2, n, score, n);
+            assert_int_equal(p1, p2);
+            assert_memory_equal(f1, f2, (n + 1) * sizeof *f1);
+            assert_memory_equal(i1, i2, (n + 1) * sizeof *i1);
+            for (size_t i = 1; i <= n; i++) assert_true(f1[i - 1] >= f1[i]);
         }
     }
 }
@@ -197,9 +242,10 @@ static void best_is_the_highest(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(scalar_is_right),     cmocka_unit_test(tiers_equal_scalar),
-        cmocka_unit_test(specials_are_equal),  cmocka_unit_test(axpy_and_above_equal_scalar),
-        cmocka_unit_test(halves_convert),      cmocka_unit_test(matvec_equals_scalar),
+        cmocka_unit_test(scalar_is_right),        cmocka_unit_test(tiers_equal_scalar),
+        cmocka_unit_test(specials_are_equal),     cmocka_unit_test(axpy_and_above_equal_scalar),
+        cmocka_unit_test(halves_convert),         cmocka_unit_test(matvec_equals_scalar),
+        cmocka_unit_test(rounding_equals_scalar), cmocka_unit_test(insert_equals_scalar),
         cmocka_unit_test(best_is_the_highest),
     };
     return cmocka_run_group_tests_name("vec_distance", tests, NULL, NULL);
