@@ -1,12 +1,12 @@
 /* Batches: texts are cut into tokens and packed into chunks, chunks run through the model.
  *
- * A chunk is as many whole texts as fit into `chunk` tokens: large enough that the weights, which pass
- * through the caches once a chunk and layer, cost little beside the arithmetic; small enough that
- * activations stay in the last cache (1,024 tokens of a 384-wide model: 9 MB). One short text is a
- * chunk of its own length: nothing is padded.
+ * A chunk is as many whole texts as fit into `chunk` tokens: large enough that the weights, which
+ * pass through the caches once a chunk and layer, cost little beside the arithmetic; small enough
+ * that activations stay in the last cache (1,024 tokens of a 384-wide model: 9 MB). One short text
+ * is a chunk of its own length: nothing is padded.
  *
- * The scratch is one allocation for all buffers, sized from the model: encode_batch allocates nothing
- * and so cannot run out of memory half way.
+ * The scratch is one allocation for all buffers, sized from the model: encode_batch allocates
+ * nothing and so cannot run out of memory half way.
  */
 #include "encode/encode_int.h"
 

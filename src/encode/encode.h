@@ -18,8 +18,8 @@
  * Precision is a property of the vectors: those of two precisions differ slightly and must not be
  * mixed in one space. int8 gives the same sums on every processor; see docs/encoder.md.
  *
- * Threads: a model is immutable and may be used from any number of threads; a scratch belongs to one
- * at a time and to one model. Ownership: the model copies all it needs of the files.
+ * Threads: a model is immutable and may be used from any number of threads; a scratch belongs to
+ * one at a time and to one model. Ownership: the model copies all it needs of the files.
  * Errors: ERR_CORRUPT and ERR_UNSUPPORTED name the file, and the tensor or key, at fault; every
  * weight is checked to be finite. encode_batch: ERR_CORRUPT when weights make a vector that is not
  * finite or has no length (nothing of such a vector is given out). No other state, nothing global.
@@ -45,7 +45,8 @@ typedef enum encode_precision {
 const char *encode_precision_name(encode_precision p);
 MUST_USE bool encode_precision_parse(str name, encode_precision *out);
 
-/* Whole files. The last three may be absent (ptr NULL): mean pooling, 512 tokens at most, lower case. */
+/* Whole files. The last three may be absent (ptr NULL): mean pooling, 512 tokens at most, lower
+ * case. */
 typedef struct encode_files {
     str weights;    /* model.safetensors */
     str vocabulary; /* vocab.txt */
@@ -80,8 +81,8 @@ typedef struct encode_stats {
     uint64_t truncated;     /* texts that had more tokens than the model takes */
 } encode_stats;
 
-/* One vector a text, in their order: out has n * encode_dim floats. `stats` is added to; may be NULL.
- * Texts are worked on together, without padding: give many at once when there are many. */
+/* One vector a text, in their order: out has n * encode_dim floats. `stats` is added to; may be
+ * NULL. Texts are worked on together, without padding: give many at once when there are many. */
 MUST_USE err encode_batch(const encode_model *m, encode_scratch *s, const str *texts, size_t n,
                           float *out, encode_stats *stats);
 

@@ -318,7 +318,8 @@ static void test_overflow(void **state) {
 
 /* ---- hostile bytes ---- */
 
-/* Opens and, when that works, encodes: any answer but a crash or a vector that is not of length 1. */
+/* Opens and, when that works, encodes: any answer but a crash or a vector that is not of length 1.
+ * */
 static void survive(const encode_files *files) {
     encode_model *m;
     encode_scratch *s;

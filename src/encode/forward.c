@@ -11,12 +11,14 @@
  *
  * then the mean of a text's rows, or its first row, at unit length.
  *
- * Order of work: queries to context go over the whole chunk, then the rest in blocks of FORWARD_ROWS
- * rows, so that the wide inner activations of a block are still in cache when they are read.
- * Attention takes one head at a time: keys are transposed into a small panel, scores are made for up
- * to ATTENTION_ROWS queries at once. With 34 tokens a text attention is 1.5 % of the arithmetic.
+ * Order of work: queries to context go over the whole chunk, then the rest in blocks of
+ * FORWARD_ROWS rows, so that the wide inner activations of a block are still in cache when they are
+ * read. Attention takes one head at a time: keys are transposed into a small panel, scores are made
+ * for up to ATTENTION_ROWS queries at once. With 34 tokens a text attention is 1.5 % of the
+ * arithmetic.
  *
- * Invariants: texts have at least 2 tokens ([CLS], [SEP]) and at most max_tokens; ids are below vocab.
+ * Invariants: texts have at least 2 tokens ([CLS], [SEP]) and at most max_tokens; ids are below
+ * vocab.
  */
 #include "encode/encode_int.h"
 

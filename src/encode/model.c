@@ -2,16 +2,19 @@
  *
  * What each file gives. config.json: the shape, and that this is a BERT with GELU and absolute
  * positions. 1_Pooling/config.json: mean or CLS. sentence_bert_config.json: the longest text.
- * tokenizer_config.json: lower case, accents, ideographs. vocab.txt: the tokenizer. model.safetensors:
- * the weights, by the names that BERT models give them, with or without "bert." before.
+ * tokenizer_config.json: lower case, accents, ideographs. vocab.txt: the tokenizer.
+ * model.safetensors: the weights, by the names that BERT models give them, with or without "bert."
+ * before.
  *
  * Folded in here, so that the forward pass does nothing twice: queries, keys and values become one
  * matrix; 1 / sqrt(head size) goes into the queries; the embedding of token type 0 (the only one a
- * single text has) goes into the positions. The pooler that BERT carries for other tasks is not read.
+ * single text has) goes into the positions. The pooler that BERT carries for other tasks is not
+ * read.
  *
  * Files are the world's: every key's type and range is checked before use, and an error names the
- * file and the key or tensor. Invariants after opening: hidden is a multiple of heads; every id that
- * the tokenizer can give is a row of `words`; max_tokens is between 3 and the rows of positions.
+ * file and the key or tensor. Invariants after opening: hidden is a multiple of heads; every id
+ * that the tokenizer can give is a row of `words`; max_tokens is between 3 and the rows of
+ * positions.
  */
 #include "base/json.h"
 #include "encode/encode_int.h"

@@ -1,12 +1,12 @@
 /* safetensors: a header that is not trusted, and arrays converted to float.
  *
- * The header is parsed once into an array of tensors, each checked: known element type, at most four
- * dimensions, product of dimensions times element size equal to the length between its offsets, offsets
- * inside the file. After safetensors_open no offset is looked at again. Tensors may overlap or leave
- * gaps: that is odd but harmless to a reader.
+ * The header is parsed once into an array of tensors, each checked: known element type, at most
+ * four dimensions, product of dimensions times element size equal to the length between its
+ * offsets, offsets inside the file. After safetensors_open no offset is looked at again. Tensors
+ * may overlap or leave gaps: that is odd but harmless to a reader.
  *
- * Element types that kith does not compute with (integers, as position ids are) are kept by name and
- * refused only when they are asked for.
+ * Element types that kith does not compute with (integers, as position ids are) are kept by name
+ * and refused only when they are asked for.
  *
  * A weight that is not finite would spread to every vector, so reading refuses it and says where.
  * Data is read byte-wise (memcpy): nothing in the format promises alignment.

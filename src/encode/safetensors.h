@@ -8,7 +8,8 @@
  * File: u64 header length, little endian; the header, {"name": {"dtype": "F32", "shape": [..],
  * "data_offsets": [begin, end]}, "__metadata__": {..}}; the data, offsets from its start.
  * Everything is checked against the file's size before it is used. Errors name the file
- * model.safetensors and the tensor. Elements of F32, F16 and BF16 are read as float and must be finite.
+ * model.safetensors and the tensor. Elements of F32, F16 and BF16 are read as float and must be
+ * finite.
  */
 #ifndef KITH_ENCODE_SAFETENSORS_H
 #define KITH_ENCODE_SAFETENSORS_H

@@ -1,25 +1,25 @@
 /* WordPiece over a trie.
  *
- * What the reference does to a text, in its order: cut out special tokens written in the text ("[SEP]");
- * remove control characters, turn white space into spaces, put spaces round ideographs; decompose
- * (NFD) and drop nonspacing marks; lower case; split at spaces and round punctuation; then, word
- * by word, take the longest token that starts the rest of the word, or make the whole word [UNK].
- * Every step but the last works on one character at a time, so one pass over the text does it all:
- * each character becomes a kind and its replacement, words collect in a small buffer, and a word
- * that ends is matched. (Decomposed marks would have to be put in canonical order, but they are dropped,
- * and a mark that is not dropped is in no vocabulary.)
+ * What the reference does to a text, in its order: cut out special tokens written in the text
+ * ("[SEP]"); remove control characters, turn white space into spaces, put spaces round ideographs;
+ * decompose (NFD) and drop nonspacing marks; lower case; split at spaces and round punctuation;
+ * then, word by word, take the longest token that starts the rest of the word, or make the whole
+ * word [UNK]. Every step but the last works on one character at a time, so one pass over the text
+ * does it all: each character becomes a kind and its replacement, words collect in a small buffer,
+ * and a word that ends is matched. (Decomposed marks would have to be put in canonical order, but
+ * they are dropped, and a mark that is not dropped is in no vocabulary.)
  *
- * Characters below U+3400 (all alphabets, kana, punctuation) are looked up in a table made at start: kind
- * and replacement in 32 bits. Unified ideographs stand for themselves, alone. The others, and those
- * that become several, are worked out each time by tokenizer_table.h.
+ * Characters below U+3400 (all alphabets, kana, punctuation) are looked up in a table made at
+ * start: kind and replacement in 32 bits. Unified ideographs stand for themselves, alone. The
+ * others, and those that become several, are worked out each time by tokenizer_table.h.
  *
- * The trie has two roots, for tokens that start a word and for those that continue one ("##x"), over
- * bytes: a double array (Aoe 1989; the XOR form), so a step is one load: child = base[node] ^ byte,
- * and it is a child when its check is the node. Matching a word walks the trie once a token.
+ * The trie has two roots, for tokens that start a word and for those that continue one ("##x"),
+ * over bytes: a double array (Aoe 1989; the XOR form), so a step is one load: child = base[node] ^
+ * byte, and it is a child when its check is the node. Matching a word walks the trie once a token.
  * As tokens are whole UTF-8 sequences, matching bytes is matching characters.
  *
- * Invariants: slots 0 and 1 are the roots; a slot's check is its parent, or NOWHERE when free; words
- * hold at most WORD_BYTES_MAX bytes; an id is below `count`.
+ * Invariants: slots 0 and 1 are the roots; a slot's check is its parent, or NOWHERE when free;
+ * words hold at most WORD_BYTES_MAX bytes; an id is below `count`.
  */
 #include "encode/tokenizer.h"
 #include "encode/tokenizer_table.h"
@@ -72,23 +72,25 @@ typedef struct fate {
     size_t n; /* several stand together: alone as one word, or each as its own kind says */
 } fate;
 
+/* What the steps before decomposition make of a character. */
+static uint32_t kind_before(const tokenizer_options *o, uint32_t cp) {
+    if (IN(controls, cp)) return KIND_DROP;
+    if (IN(spaces, cp)) return KIND_SPACE;
+    return o->split_ideographs && IN(ideographs, cp) ? KIND_ALONE : KIND_WORD;
+}
+
 static void fate_of(const tokenizer_options *o, uint32_t cp, fate *f) {
     f->n = 0;
-    f->kind = KIND_DROP;
-    if (IN(controls, cp)) return;
-    f->kind = KIND_SPACE;
-    if (IN(spaces, cp)) return;
-    f->kind = o->split_ideographs && IN(ideographs, cp) ? KIND_ALONE : KIND_WORD;
+    f->kind = kind_before(o, cp);
+    if (f->kind == KIND_DROP || f->kind == KIND_SPACE) return;
     uint32_t parts[TOKENIZER_DECOMPOSED_MAX] = {cp};
     size_t n = o->strip_accents ? tokenizer_decompose(cp, parts) : 1;
     for (size_t i = 0; i < n; i++) {
         if (o->strip_accents && IN(marks, parts[i])) continue;
         f->chars[f->n++] = o->lower_case ? tokenizer_lower(parts[i]) : parts[i];
     }
-    if (o->lower_case && !o->strip_accents && cp == 0x130) { /* the one lower case of two */
-        f->chars[0] = 'i';
-        f->chars[1] = 0x307;
-        f->n = 2;
+    if (cp == 0x130 && o->lower_case && !o->strip_accents) { /* the one lower case of two */
+        *f = (fate){KIND_WORD, {'i', 0x307}, 2};
     }
     if (f->n == 0) f->kind = KIND_DROP;
     if (f->n == 1 && IN(punctuation, f->chars[0])) f->kind = KIND_ALONE;

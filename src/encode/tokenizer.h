@@ -1,5 +1,5 @@
-/* WordPiece: text to token ids, exactly as the reference tokenizer of BERT models does it (the package
- * `tokenizers`, BertNormalizer + BertPreTokenizer + WordPiece), and much faster.
+/* WordPiece: text to token ids, exactly as the reference tokenizer of BERT models does it (the
+ * package `tokenizers`, BertNormalizer + BertPreTokenizer + WordPiece), and much faster.
  *
  *     tokenizer *t;
  *     TRY(tokenizer_new(vocabulary_text, &(tokenizer_options){.lower_case = true,
@@ -9,8 +9,9 @@
  *     tokenizer_free(t);
  *
  * The vocabulary is one token a line; a token's id is its line's number from 0; "##x" continues a
- * word. It must hold [UNK], [CLS] and [SEP]. Errors name the file vocab.txt and the line. Nothing of
- * the text given to tokenizer_new is kept. A tokenizer is immutable: any number of threads may use it.
+ * word. It must hold [UNK], [CLS] and [SEP]. Errors name the file vocab.txt and the line. Nothing
+ * of the text given to tokenizer_new is kept. A tokenizer is immutable: any number of threads may
+ * use it.
  *
  * Any bytes are a text: those that are not UTF-8 count as U+FFFD, which the reference removes.
  */

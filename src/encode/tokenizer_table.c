@@ -2,13 +2,15 @@
  *
  * The reference takes its character categories from the library unicode_categories, which stands at
  * Unicode 8, its canonical decompositions from a newer one and lower case from its language's own
- * library, newer still; utf8proc 2.8 stands at Unicode 15. Token ids must be equal, so the categories
- * are written down here as the reference has them: a character first named after Unicode 8 is no
- * punctuation and no mark to it. U+1734 was a mark then, U+166D punctuation; both have changed since.
- * The end of one ideograph block, U+2B81F..U+2B920, is the reference's own slip and is kept.
+ * library, newer still; utf8proc 2.8 stands at Unicode 15. Token ids must be equal, so the
+ * categories are written down here as the reference has them: a character first named after Unicode
+ * 8 is no punctuation and no mark to it. U+1734 was a mark then, U+166D punctuation; both have
+ * changed since. The end of one ideograph block, U+2B81F..U+2B920, is the reference's own slip and
+ * is kept.
  *
- * Decomposition and lower case are utf8proc's but for the characters named in the two functions below.
- * tests/encode_oracle.py compares every code point with the reference and would show any change.
+ * Decomposition and lower case are utf8proc's but for the characters named in the two functions
+ * below. tests/encode_oracle.py compares every code point with the reference and would show any
+ * change.
  */
 #include "encode/tokenizer_table.h"
 

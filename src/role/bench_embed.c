@@ -1,8 +1,8 @@
 /* Measuring the encoder as a user of the command line would.
  *
- * Two clocks: processor time for throughput, which is what a core can do however busy the machine is, and wall
- * time for latency, which is what a caller waits. Times of batches are kept whole and sorted, so the
- * percentiles are exact; the last batch counts only when it is full or the only one.
+ * Two clocks: processor time for throughput, which is what a core can do however busy the machine
+ * is, and wall time for latency, which is what a caller waits. Times of batches are kept whole and
+ * sorted, so the percentiles are exact; the last batch counts only when it is full or the only one.
  * All memory is taken before the clock starts; the loop itself allocates nothing.
  */
 #include "role/bench_embed.h"

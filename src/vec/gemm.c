@@ -2,21 +2,23 @@
  *
  * The shape of the work. A transformer multiplies a tall activation matrix (m rows, one a token) by
  * fixed weights (n results, k inputs). The weights are packed once into panels of `columns` results
- * each, laid out [panel][k / group][column][group], so that a kernel reads one panel forward, a vector
- * of columns at a time. A tile is up to rows_max rows of one panel: its sums live in registers, every
- * load of weights serves rows_max rows and every activation is broadcast to all columns.
+ * each, laid out [panel][k / group][column][group], so that a kernel reads one panel forward, a
+ * vector of columns at a time. A tile is up to rows_max rows of one panel: its sums live in
+ * registers, every load of weights serves rows_max rows and every activation is broadcast to all
+ * columns.
  *
- * Blocking. Rows go in blocks of ROWS_BLOCK, whose activations stay in the second cache while all panels
- * pass over them; a panel's k_block inputs stay in the first cache while all tiles of the block use
- * it. When k is over k_block the sums pass through c (add), and bias and activation come with the last.
+ * Blocking. Rows go in blocks of ROWS_BLOCK, whose activations stay in the second cache while all
+ * panels pass over them; a panel's k_block inputs stay in the first cache while all tiles of the
+ * block use it. When k is over k_block the sums pass through c (add), and bias and activation come
+ * with the last.
  *
- * Rows are shared out evenly among tiles: 13 rows with tiles of 6 are 5 + 4 + 4, not 6 + 6 + 1, as a
- * thin tile costs nearly as much as a full one.
+ * Rows are shared out evenly among tiles: 13 rows with tiles of 6 are 5 + 4 + 4, not 6 + 6 + 1, as
+ * a thin tile costs nearly as much as a full one.
  *
  * Integers. Weights become w = round(W * 127 / max|W|) by column. Activations become
- * q = round((x - low) * 255 / (high - low)) by row, low and high its least and greatest value: after
- * layer normalisation and after GELU values lie far from even about zero, and with one sign bit to
- * spare the error of the whole encoder is half as large (mean cosine .9985 against .9962).
+ * q = round((x - low) * 255 / (high - low)) by row, low and high its least and greatest value:
+ * after layer normalisation and after GELU values lie far from even about zero, and with one sign
+ * bit to spare the error of the whole encoder is half as large (mean cosine .9985 against .9962).
  * As x = low + scale q, the result is (scale * sum(q w) + low * sum(w)) * column's scale + bias.
  * Sums of k <= 65,536 products of at most 255 * 127 stay below 2^31: exact. The final steps are
  * single multiplications and additions in this order, so that tiers agree to the last bit.

@@ -9,14 +9,14 @@
  *     gemm_matrix_deinit(&w);
  *
  * Kinds. GEMM_F32: single precision throughout. GEMM_BF16: weights and activations are rounded to
- * bfloat16 (to nearest, ties to even), sums are single precision. GEMM_I8: weights are int8 with one
- * scale a column of the result; activations are 8 bits between a row's least and greatest value,
- * found as they come; sums are exact int32, so every processor gives the same sums.
+ * bfloat16 (to nearest, ties to even), sums are single precision. GEMM_I8: weights are int8 with
+ * one scale a column of the result; activations are 8 bits between a row's least and greatest
+ * value, found as they come; sums are exact int32, so every processor gives the same sums.
  *
  * Ownership: a matrix owns its packed copy; the source may go after gemm_matrix_init. A matrix is
  * immutable then and may be used from many threads, each with its own work memory.
- * Which kernels run (scalar, AVX2, AVX-512) is decided in gemm_matrix_init, from vec/cpu.h or from the
- * table that the source names; the scalar kernels are the definition.
+ * Which kernels run (scalar, AVX2, AVX-512) is decided in gemm_matrix_init, from vec/cpu.h or from
+ * the table that the source names; the scalar kernels are the definition.
  * Limits: 1 <= n <= GEMM_DIM_MAX, 1 <= k <= GEMM_DIM_MAX. Weights must be finite.
  */
 #ifndef KITH_VEC_GEMM_H

@@ -4,11 +4,12 @@
  * instruction here: weights are widened as they are loaded, which halves their memory and costs two
  * shuffles a row of the panel.
  *
- * Integers: products of int8 pairs by vpmaddwd on values widened to 16 bits. The byte form, vpmaddubsw,
- * saturates its 16-bit sums unless one side keeps to 7 bits, and it then needs a second multiply to
- * widen: no fewer multiplier cycles for worse numbers. So activations are kept as int16; weights stay
- * int8 in memory, the panel's two halves interleaved so that three shifts widen both (vpmovsxbw
- * crosses lanes and made the whole kernel no faster than single precision on Zen 3).
+ * Integers: products of int8 pairs by vpmaddwd on values widened to 16 bits. The byte form,
+ * vpmaddubsw, saturates its 16-bit sums unless one side keeps to 7 bits, and it then needs a second
+ * multiply to widen: no fewer multiplier cycles for worse numbers. So activations are kept as
+ * int16; weights stay int8 in memory, the panel's two halves interleaved so that three shifts widen
+ * both (vpmovsxbw crosses lanes and made the whole kernel no faster than single precision on Zen
+ * 3).
  *
  * Everything here is compared with the scalar kernels by gemm_test.c.
  */

@@ -1,10 +1,11 @@
 /* Matrix tiles for processors with AVX-512, and its int8 (VNNI) and bfloat16 dot products.
  *
- * Single precision: 12 x 32, 24 sums of 32 registers. Integers and bfloat16: 8 x 32, as gcc 12 spills a
- * 12 x 32 tile of dot products and halves its speed, and 16 sums already cover the latency.
+ * Single precision: 12 x 32, 24 sums of 32 registers. Integers and bfloat16: 8 x 32, as gcc 12
+ * spills a 12 x 32 tile of dot products and halves its speed, and 16 sums already cover the
+ * latency.
  *
- * vpdpbusd multiplies unsigned by signed bytes, which is what activations in [0, 255] and weights are.
- * Without VNNI the bytes are widened to pairs of 16 bits, as for AVX2.
+ * vpdpbusd multiplies unsigned by signed bytes, which is what activations in [0, 255] and weights
+ * are. Without VNNI the bytes are widened to pairs of 16 bits, as for AVX2.
  *
  * vdpbf16ps rounds differently from fused multiply-adds (it flushes denormals and adds two products
  * before the sum): within the tolerance of gemm_test.c, not bit for bit.

@@ -1,5 +1,5 @@
-/* Every tier's matrix products against the definition: a plain double loop over the rounded inputs, for
- * all three kinds, on shapes around every tile edge; int8 exactly, GELU against libm. */
+/* Every tier's matrix products against the definition: a plain double loop over the rounded inputs,
+ * for all three kinds, on shapes around every tile edge; int8 exactly, GELU against libm. */
 #include "vec/gemm_int.h"
 #include "vec/nn_int.h"
 

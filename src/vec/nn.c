@@ -1,13 +1,13 @@
 /* Softmax, layer normalisation, GELU and pooling: the scalar definitions, and the choice of a tier.
  *
- * These pass over each activation a few times; the matrix products pass over it hundreds of times. What
- * matters here is that they are not slow: with libm's scalar expf and erff they would take a third
- * of the encoder's time, in vectors they take under a tenth.
+ * These pass over each activation a few times; the matrix products pass over it hundreds of times.
+ * What matters here is that they are not slow: with libm's scalar expf and erff they would take a
+ * third of the encoder's time, in vectors they take under a tenth.
  *
  * Layer normalisation finds the mean first and then the variance about it: the one-pass formula
  * loses digits when the mean is large beside the deviation. Softmax subtracts the row's maximum, so
- * that no exponent overflows. Sums run in single precision, as the reference's do: rows are at most a
- * few thousand values.
+ * that no exponent overflows. Sums run in single precision, as the reference's do: rows are at most
+ * a few thousand values.
  *
  * The vector versions are written once, in nn_simd.h, over the width of a vector.
  */

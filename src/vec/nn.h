@@ -26,7 +26,8 @@ typedef struct nn_norm {
     size_t n;
 } nn_norm;
 
-/* Each of m rows of n: x = gamma (x + y - mean) / sqrt(variance + epsilon) + beta. y may be NULL. */
+/* Each of m rows of n: x = gamma (x + y - mean) / sqrt(variance + epsilon) + beta. y may be NULL.
+ * */
 void nn_add_layernorm(const nn_table *t, float *x, const float *y, const nn_norm *norm, size_t m);
 
 /* Each of m rows, `stride` apart: the first n values become exp(v - max) / sum; values from n to

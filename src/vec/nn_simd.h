@@ -1,5 +1,5 @@
-/* The functions of nn.c in vectors, over the words of simd_avx2.h or simd_avx512.h, included before.
- * The including file makes its nn_table of them. Tails shorter than a vector are masked. */
+/* The functions of nn.c in vectors, over the words of simd_avx2.h or simd_avx512.h, included
+ * before. The including file makes its nn_table of them. Tails shorter than a vector are masked. */
 #ifndef KITH_VEC_NN_SIMD_H
 #define KITH_VEC_NN_SIMD_H
 

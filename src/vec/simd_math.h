@@ -3,7 +3,8 @@
  * exp: x = n ln 2 + r, |r| <= ln 2 / 2; exp(r) = 1 + r + r^2 p(r), p of degree 3 by least maximum
  * relative error 1.0e-7 (Cody and Waite's splitting of ln 2).
  * erf: t P(t^2) / Q(t^2), P and Q of degree 5, for |t| <= 3.9, and constant beyond, where
- * 1 - erf < 3.5e-8. Fitted for least maximum absolute error: 1.5e-8, and 4.4e-7 in single precision.
+ * 1 - erf < 3.5e-8. Fitted for least maximum absolute error: 1.5e-8, and 4.4e-7 in single
+ * precision.
  */
 #ifndef KITH_VEC_SIMD_MATH_H
 #define KITH_VEC_SIMD_MATH_H
