@@ -44,7 +44,7 @@ MUST_USE err file_lock(file *f);
 
 MUST_USE err fs_rename(fs *fs, const char *from, const char *to); /* replaces `to` atomically */
 MUST_USE err fs_unlink(fs *fs, const char *path);
-MUST_USE err fs_mkdir(fs *fs, const char *path); /* mode 0700; fine when it is there */
+MUST_USE err fs_mkdir(fs *fs, const char *path);    /* mode 0700; fine when it is there */
 MUST_USE err fs_sync_dir(fs *fs, const char *path); /* makes names in it durable */
 bool fs_exists(fs *fs, const char *path);
 /* Calls visit for each name but . and .. in bytewise order. */
