@@ -17,7 +17,7 @@
 
 #define FUSE_WORDS_HALF     150.0 /* the BM25 that counts one half */
 #define FUSE_WORDS_RULE     "bm25 / (bm25 + 150)"
-#define FUSE_MEANING_WEIGHT 0.45 /* of 1, in hybrid mode */
+#define FUSE_MEANING_WEIGHT 0.35 /* of 1, in hybrid mode */
 #define FUSE_MEANING_RULE   "max(0, cosine)"
 #define FUSE_PENDING        0.6 /* cosine of a post without a vector that has all the query's words */
 #define FUSE_PENDING_RULE   "no vector yet: 0.6 x share of the query's words"

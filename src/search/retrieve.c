@@ -150,7 +150,7 @@ static err cross_words(gather *g, uint32_t *docs) {
     return OK;
 }
 
-/* What a document of ordinary length with each of the words once would score. */
+/* What a document of ordinary length with each of the words once would score (idf of lexical.h). */
 static void sum_idf(gather *g) {
     const plan *p = g->p;
     double docs = attrs_docs_live(g->w->attrs);
@@ -159,7 +159,8 @@ static void sum_idf(gather *g) {
         needed = g->items[i].cosine <= HNSW_SCORE_ABSENT;
     for (size_t i = 0; needed && i < p->n_terms; i++) {
         double df = lexical_df(g->w->words, p->terms[i].text);
-        g->bound += (double)p->terms[i].weight * log(1 + (docs - MIN(df, docs) + 0.5) / (df + 0.5));
+        g->bound +=
+            (double)p->terms[i].weight * log(1 + (docs - MIN(df, docs) + 0.5) / (4 * (df + 0.5)));
     }
 }
 
