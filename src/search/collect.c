@@ -87,7 +87,7 @@ static size_t first_depth(const plan *p) {
     size_t d = MAX((size_t)SEARCH_CANDIDATES_MIN, 2 * p->limit);
     if (p->recency > 0) d *= 4; /* freshness can lift what is far down */
     if (p->group || p->max_per_author || p->max_per_thread) d *= 2;
-    return d;
+    return MIN(d, (size_t)SEARCH_CANDIDATES_MAX);
 }
 
 static err rounds(page *g, bool *more) {

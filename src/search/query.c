@@ -18,7 +18,7 @@
  */
 #include "search/query.h"
 
-#include "index/analyze.h"
+#include "index/lexical.h"
 #include "search/search.h"
 #include "shard/shard.h"
 
@@ -359,6 +359,9 @@ static err phrase_words(parser *p, str text, query_phrase *out) {
     size_t n = 0;
     for (size_t i = 0; i < t.count; i++)
         if (!t.items[i].alt) words[n++] = t.items[i].term;
+    if (n > LEXICAL_PHRASE_MAX)
+        return err_set_field(ERR_INVALID, "q", "expected at most %d words in a phrase",
+                             LEXICAL_PHRASE_MAX);
     *out = (query_phrase){words, n, text};
     return OK;
 }

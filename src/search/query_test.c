@@ -195,6 +195,13 @@ static void refused(void **state) {
                      ERR_TOO_LARGE);
     assert_int_equal(query_parse(str_from(text, SEARCH_QUERY_MAX), STR(""), &mem, &q), OK);
     size_t n = 0;
+    text[n++] = '"';
+    for (size_t i = 0; i < 65; i++) text[n++] = 'a', text[n++] = ' ';
+    text[n++] = '"';
+    assert_int_equal(query_parse(str_from(text, n), STR(""), &mem, &q), ERR_INVALID);
+    text[2] = 'a'; /* one word less */
+    assert_int_equal(query_parse(str_from(text, n), STR(""), &mem, &q), OK);
+    n = 0;
     for (size_t i = 0; i < 65; i++) {
         memcpy(text + n, "from:a00 ", 9);
         text[n + 6] = (char)('0' + i / 10);
