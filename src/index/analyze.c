@@ -289,20 +289,43 @@ static bool ends_with(const char *p, size_t n, const char *suffix) {
     return n >= m && memcmp(p + n - m, suffix, m) == 0;
 }
 
-/* Takes the English possessive and plural off an ASCII word: the rules of Harman (1991), but that
- * "ie" ends as "y" does, so that movie, movies and cookie, cookies meet. */
+/* Words in "ies" whose singular ends in "ie", without that ending; all others end in "y". */
+static bool is_ie_word(str w) {
+    static const str words[] = {
+        STR_INIT("mov"),   STR_INIT("cook"),   STR_INIT("pix"),   STR_INIT("self"),
+        STR_INIT("hood"),  STR_INIT("rook"),   STR_INIT("newb"),  STR_INIT("brown"),
+        STR_INIT("calor"), STR_INIT("ind"),    STR_INIT("food"),  STR_INIT("ser"),
+        STR_INIT("spec"),  STR_INIT("zomb"),   STR_INIT("magp"),  STR_INIT("lass"),
+        STR_INIT("cut"),   STR_INIT("sweet"),  STR_INIT("aunt"),  STR_INIT("junk"),
+        STR_INIT("hipp"),  STR_INIT("tech"),   STR_INIT("freeb"), STR_INIT("group"),
+        STR_INIT("road"),  STR_INIT("smooth"), STR_INIT("vegg"),  STR_INIT("gen"),
+        STR_INIT("prair"), STR_INIT("bird"),   STR_INIT("goal"),  STR_INIT("book")};
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (str_eq(w, words[i])) return true;
+    return false;
+}
+
+/* True when "es" is the plural ending: boxes, classes, watches, reaches; not caches, headaches. */
+static bool takes_es(const char *p, size_t n) {
+    if (ends_with(p, n, "xes") || ends_with(p, n, "sses") || ends_with(p, n, "zzes")) return true;
+    if (ends_with(p, n, "shes")) return true;
+    if (!ends_with(p, n, "ches") || n < 6) return false;
+    return p[n - 5] != 'a' || p[n - 6] == 'e' || p[n - 6] == 'o';
+}
+
+/* Takes the English possessive and plural off an ASCII word, after the rules of Harman (1991), so
+ * that what is left is a word: it is also what suggestions show. */
 static size_t strip_plural(char *p, size_t n) {
     if (ends_with(p, n, "'s")) n -= 2;
-    if (n < 4 || (p[n - 1] != 's' && p[n - 1] != 'e')) return n;
+    if (n < 4 || p[n - 1] != 's') return n;
     for (size_t i = 0; i < n; i++)
         if (!in_range((uint8_t)p[i], 'a', 'z')) return n;
-    size_t stem = p[n - 1] == 's' ? n - 1 : n;
-    if (stem >= 4 && ends_with(p, stem, "ie") && p[stem - 3] != 'e' && p[stem - 3] != 'a') {
-        p[stem - 2] = 'y';
-        return stem - 1;
-    }
-    if (stem == n || ends_with(p, n, "us") || ends_with(p, n, "ss")) return n;
-    return stem;
+    if (ends_with(p, n, "us") || ends_with(p, n, "ss")) return n;
+    if (takes_es(p, n)) return n - 2;
+    if (!ends_with(p, n, "ies") || n < 5 || p[n - 4] == 'e' || p[n - 4] == 'a') return n - 1;
+    if (is_ie_word(str_from(p, n - 3))) return n - 1;
+    p[n - 3] = 'y';
+    return n - 2;
 }
 
 /* The end of the word that begins at `pos`: letters, digits, marks, "_", apostrophes between. */

@@ -19,9 +19,9 @@
  *    demands it.
  *  - A URL gives the words of its host and path ("https", "www" and the query string do not
  *    count).
- *  - English plural and possessive endings are taken off ASCII words (cats, cat; movies, movie:
- *    both "movy"; docs/words.md has the measurement); nothing else is stemmed and there are no
- *    stop words.
+ *  - English plural and possessive endings are taken off ASCII words (cats: cat, movies: movie,
+ *    companies: company; docs/words.md has the measurement); nothing else is stemmed and there are
+ *    no stop words.
  *  - Invalid UTF-8 separates words; it never fails.
  *
  * Limits: a term is at most ANALYZE_TERM_MAX bytes (longer words are cut between code points), a
