@@ -8,13 +8,13 @@
  * ten or more dependent misses.
  *
  * Bytes of a node at 384 dimensions, degree 63: vector 768, code 128, links 256, cold 128, doc 4, doc
- * tables 8, equality table 8 to 16: about 1,310; of them a walk touches 384.
+ * tables 12, equality table 8 to 16: about 1,310; of them a walk touches 384.
  *
  * Memory is reserved before anything changes (hnsw_reserve), so an allocation that fails leaves the
  * index as it was. Deletes allocate nothing.
  *
  * Equal vectors: the table maps the hash of the half-precision bytes to a node. Reposts, and texts
- * that differ in nothing the encoder sees, take four bytes of doc_next each instead of a node, and
+ * that differ in nothing the encoder sees, take twelve bytes of doc tables each instead of a node, and
  * cannot fill each other's neighbour lists, which is how duplicates disconnect a graph.
  */
 #include "index/hnsw_int.h"
@@ -86,6 +86,7 @@ void hnsw_free(hnsw *h) {
     mem_free(h->codes);
     mem_free(h->doc_node);
     mem_free(h->doc_next);
+    mem_free(h->doc_prev);
     mem_free(h->table);
     mem_free(h->entry_codes);
     codes_model_free(h->model);
@@ -167,6 +168,7 @@ void hnsw_draft_free(hnsw_draft *d) {
     mem_free(d->half);
     mem_free(d->keep);
     mem_free(d->near);
+    hnsw_free(d->next);
     mem_free(d);
 }
 
@@ -241,10 +243,11 @@ static void table_put(hnsw *h, uint32_t id) {
     h->table[i] = id;
 }
 
-err hnsw_table_reserve(hnsw *h) {
-    size_t need = ((size_t)h->live + 1) * 2;
-    if (need <= h->table_size) return OK;
-    size_t size = h->table_size ? h->table_size * 2 : TABLE_MIN;
+/* Room for `nodes` nodes; the table holds those it held. */
+err hnsw_table_reserve(hnsw *h, uint32_t nodes) {
+    size_t size = h->table_size ? h->table_size : TABLE_MIN;
+    while (size < (size_t)nodes * 2) size *= 2;
+    if (size == h->table_size) return OK;
     uint32_t *fresh = mem_alloc(size * sizeof *fresh), *old = h->table;
     if (!fresh) return ERR_NO_MEMORY;
     memset(fresh, 0xff, size * sizeof *fresh);
@@ -260,13 +263,13 @@ err hnsw_table_reserve(hnsw *h) {
 err hnsw_docs_reserve(hnsw *h, uint32_t doc) {
     if (doc < h->doc_cap) return OK;
     size_t cap = MAX((size_t)doc + 1, MAX(h->doc_cap * 2, DOCS_MIN));
-    uint32_t *p = mem_realloc(h->doc_node, cap * sizeof *p);
-    if (!p) return ERR_NO_MEMORY;
-    h->doc_node = p;
-    p = mem_realloc(h->doc_next, cap * sizeof *p);
-    if (!p) return ERR_NO_MEMORY;
-    h->doc_next = p;
-    for (size_t i = h->doc_cap; i < cap; i++) h->doc_node[i] = h->doc_next[i] = NONE;
+    uint32_t **lists[] = {&h->doc_node, &h->doc_next, &h->doc_prev};
+    for (size_t i = 0; i < COUNT_OF(lists); i++) {
+        uint32_t *p = mem_realloc(*lists[i], cap * sizeof *p);
+        if (!p) return ERR_NO_MEMORY; /* what has grown stays grown; doc_cap tells the least */
+        memset(p + h->doc_cap, 0xff, (cap - h->doc_cap) * sizeof *p);
+        *lists[i] = p;
+    }
     h->doc_cap = cap;
     return OK;
 }
@@ -275,7 +278,7 @@ err hnsw_reserve(hnsw *h, uint32_t doc) {
     if (doc >= h->o.max_docs)
         return err_set(ERR_NO_SPACE, "index: doc %u, limit is %u", doc, h->o.max_docs);
     TRY(hnsw_docs_reserve(h, doc));
-    TRY(hnsw_table_reserve(h));
+    TRY(hnsw_table_reserve(h, h->live + 1));
     if (h->free_head == NONE && h->top == h->chunk_count << NODE_CHUNK_BITS) TRY(hnsw_chunk_add(h));
     return OK;
 }
@@ -345,22 +348,87 @@ void hnsw_table_remove(hnsw *h, uint32_t id) {
     h->table[hole] = NONE;
 }
 
+/* ---- copies ---- */
+
+static void chunk_copy(const hnsw *h, const node_chunk *from, node_chunk *to, size_t n) {
+    memcpy(to->codes, from->codes, n * h->code_stride);
+    memcpy(to->links, from->links, n * h->link_stride * sizeof *to->links);
+    memcpy(to->vectors, from->vectors, n * h->vector_stride * sizeof *to->vectors);
+    memcpy(to->cold, from->cold, n * sizeof *to->cold);
+    memcpy(to->doc, from->doc, n * sizeof *to->doc);
+}
+
+/* All but the model: the copy is made to get another. */
+err hnsw_copy(const hnsw *h, hnsw **out) {
+    hnsw *c;
+    TRY(hnsw_new(&h->o, &c));
+    err rc = h->doc_cap ? hnsw_docs_reserve(c, (uint32_t)h->doc_cap - 1) : OK;
+    while (rc == OK && c->chunk_count < h->chunk_count) rc = hnsw_chunk_add(c);
+    c->live = h->live;
+    if (rc == OK) rc = hnsw_table_reserve(c, (uint32_t)(h->table_size / 2));
+    if (rc != OK) {
+        hnsw_free(c);
+        return rc;
+    }
+    c->top = h->top;
+    c->free_head = h->free_head;
+    c->root = h->root;
+    c->docs = h->docs;
+    c->train_at = h->train_at;
+    c->random = h->random;
+    c->version = h->version;
+    c->entry_count = h->entry_count;
+    memcpy(c->entries, h->entries, sizeof c->entries);
+    memcpy(c->doc_node, h->doc_node, h->doc_cap * sizeof *c->doc_node);
+    memcpy(c->doc_next, h->doc_next, h->doc_cap * sizeof *c->doc_next);
+    memcpy(c->doc_prev, h->doc_prev, h->doc_cap * sizeof *c->doc_prev);
+    memcpy(c->table, h->table, h->table_size * sizeof *c->table);
+    for (uint32_t at = 0; at < h->top; at += NODE_CHUNK)
+        chunk_copy(h, chunk_of(h, at), &c->chunks[at >> NODE_CHUNK_BITS],
+                   MIN(NODE_CHUNK, h->top - at));
+    *out = c;
+    return OK;
+}
+
+void hnsw_become(hnsw *h, hnsw *next) {
+    hnsw old = *h;
+    hnsw_scratch *scratch = next->scratch;
+    hnsw_draft *draft = next->draft;
+    *h = *next;
+    h->scratch = old.scratch; /* these may be in use by the caller */
+    h->draft = old.draft;
+    *next = old;
+    next->scratch = scratch;
+    next->draft = draft;
+    hnsw_free(next);
+}
+
 /* ---- docs ---- */
 
 void hnsw_doc_attach(hnsw *h, uint32_t doc, uint32_t id) {
     uint32_t *first = node_doc(h, id);
     h->doc_next[doc] = *first;
+    h->doc_prev[doc] = NONE;
+    if (*first != NONE) h->doc_prev[*first] = doc;
     *first = doc;
     h->doc_node[doc] = id;
     h->docs++;
 }
 
 void hnsw_doc_detach(hnsw *h, uint32_t doc) {
-    uint32_t *at = node_doc(h, h->doc_node[doc]);
-    while (*at != doc) at = &h->doc_next[*at];
-    *at = h->doc_next[doc];
-    h->doc_node[doc] = h->doc_next[doc] = NONE;
+    uint32_t next = h->doc_next[doc], prev = h->doc_prev[doc];
+    if (prev == NONE)
+        *node_doc(h, h->doc_node[doc]) = next;
+    else
+        h->doc_next[prev] = next;
+    if (next != NONE) h->doc_prev[next] = prev;
+    h->doc_node[doc] = h->doc_next[doc] = h->doc_prev[doc] = NONE;
     h->docs--;
+}
+
+void hnsw_docs_chain(hnsw *h) {
+    for (size_t doc = 0; doc < h->doc_cap; doc++)
+        if (h->doc_next[doc] != NONE) h->doc_prev[h->doc_next[doc]] = (uint32_t)doc;
 }
 
 err hnsw_delete(hnsw *h, uint32_t doc) {
@@ -397,7 +465,7 @@ hnsw_stats hnsw_stats_get(const hnsw *h) {
     s.bytes_vectors = slots * h->vector_stride * sizeof(f16);
     s.bytes_codes = slots * h->code_stride;
     s.bytes_links = slots * (h->link_stride * sizeof(uint32_t) + sizeof(node_cold));
-    s.bytes_other = slots * sizeof(uint32_t) + h->doc_cap * 8 + h->table_size * 4 +
+    s.bytes_other = slots * sizeof(uint32_t) + h->doc_cap * 12 + h->table_size * 4 +
                     codes_model_bytes(h->model) + sizeof *h;
     s.bytes = s.bytes_vectors + s.bytes_codes + s.bytes_links + s.bytes_other;
     return s;

@@ -13,7 +13,7 @@
  * The table of equal vectors is not stored: it is made anew, which checks its hashes on the way.
  *
  * Loading trusts nothing: the size that the header implies is compared with the size there is before
- * anything is allocated, numbers must be finite, and hnsw_validate then checks every id and
+ * anything is allocated, numbers must be finite, and hnsw_check_quick then checks every id and
  * every list. What passes may be a strange graph, but not one that a later call can trip over.
  */
 #include "index/hnsw_int.h"
@@ -150,13 +150,10 @@ static err load_arrays(hnsw *h, const header *a, reader *r) {
     return r->failed || r->left ? corrupt("its size") : OK;
 }
 
-/* Numbers of every live node: unit vectors with zero padding, finite factors, free slots empty. */
+/* Numbers of every live node: unit vectors with zero padding, finite factors. */
 static err check_numbers(const hnsw *h, float *row) {
     for (uint32_t id = 0; id < h->top; id++) {
-        if (*node_doc(h, id) == NONE) {
-            if (node_links(h, id)[0]) return corrupt("a free slot with links");
-            continue;
-        }
+        if (!node_live(h, id)) continue;
         vec_f32_from_f16(row, node_vector(h, id), h->vector_stride);
         float norm2 = vec_dot_f32(row, row, h->vector_stride);
         if (!(norm2 > 0.98f && norm2 < 1.02f))
@@ -169,22 +166,23 @@ static err check_numbers(const hnsw *h, float *row) {
     return OK;
 }
 
-/* The table of vectors, and the codes of the entries. Ids of entries are checked by then. */
+/* The arrays are checked: the table of vectors, the way back through docs, the entries' codes. */
 static err load_derived(hnsw *h) {
-    for (uint32_t i = 0; i < h->entry_count; i++) {
-        if (!node_live(h, h->entries[i])) return corrupt("an entry");
-        hnsw_entry_set(h, i, h->entries[i]);
-    }
-    uint32_t live = h->live;
-    h->live = 0;
-    for (uint32_t id = 0; id < h->top; id++) {
-        if (*node_doc(h, id) == NONE) continue;
-        if (h->live >= live) return corrupt("more nodes than it says");
-        TRY(hnsw_table_reserve(h));
-        hnsw_table_add(h, id);
-        h->live++;
-    }
-    return h->live == live ? OK : corrupt("fewer nodes than it says");
+    hnsw_docs_chain(h);
+    TRY(hnsw_table_reserve(h, h->live));
+    for (uint32_t id = 0; id < h->top; id++)
+        if (node_live(h, id)) hnsw_table_add(h, id);
+    return OK;
+}
+
+/* What would be our bug elsewhere is the file's here. */
+static err as_corrupt(err rc) {
+    if (rc != ERR_INTERNAL) return rc;
+    char why[256];
+    size_t n = MIN(strlen(err_detail()), sizeof why - 1);
+    memcpy(why, err_detail(), n);
+    why[n] = 0;
+    return corrupt(why);
 }
 
 static err load_into(hnsw *h, const header *a, reader *r) {
@@ -200,21 +198,16 @@ static err load_into(hnsw *h, const header *a, reader *r) {
     h->train_at = a->train_at;
     h->random = a->random;
     h->version = a->version;
+    for (uint32_t i = 0; i < h->entry_count; i++) {
+        if (!node_live(h, h->entries[i])) return corrupt("an entry");
+        hnsw_entry_set(h, i, h->entries[i]);
+    }
     float *row = mem_alloc((size_t)h->vector_stride * sizeof *row);
     if (!row) return ERR_NO_MEMORY;
     err rc = check_numbers(h, row);
     mem_free(row);
-    TRY(rc);
-    TRY(load_derived(h));
-    rc = hnsw_validate(h);
-    if (rc == ERR_INTERNAL) { /* what would be our bug elsewhere is the file's here */
-        char why[256];
-        size_t n = MIN(strlen(err_detail()), sizeof why - 1);
-        memcpy(why, err_detail(), n);
-        why[n] = 0;
-        return corrupt(why);
-    }
-    return rc;
+    if (rc == OK) rc = as_corrupt(hnsw_check_quick(h));
+    return rc == OK ? load_derived(h) : rc;
 }
 
 err hnsw_load(const void *bytes, size_t size, const hnsw_options *o, hnsw **out) {

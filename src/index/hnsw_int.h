@@ -12,7 +12,7 @@
  *    never cuts parent(v) -> v.
  *  3 Before the model is trained (few nodes) there are no codes and no links; searches scan.
  *  4 No two live nodes have the same half-precision vector: docs with equal vectors share the node, in a
- *    list from node_doc through doc_next, newest first.
+ *    list from node_doc through doc_next (and back through doc_prev), newest first.
  *  5 entries[] are distinct live nodes, entry_codes their codes in that order.
  */
 #ifndef KITH_INDEX_HNSW_INT_H
@@ -61,12 +61,12 @@ struct hnsw {
     uint8_t **codes; /* chunks[i].codes again: one load less on the way to a code */
     size_t chunk_count, chunk_cap, codes_cap;
     uint32_t code_shift; /* code_stride is 1 << code_shift */
-    uint32_t top;  /* slots ever used: ids are below it */
-    uint32_t live; /* nodes */
+    uint32_t top;        /* slots ever used: ids are below it */
+    uint32_t live;       /* nodes */
     uint32_t free_head;
     uint32_t root; /* NONE before the model */
     /* docs */
-    uint32_t *doc_node, *doc_next;
+    uint32_t *doc_node, *doc_next, *doc_prev; /* prev of the first is NONE */
     size_t doc_cap;
     size_t docs;
     /* equal vectors: open addressing over node ids */
@@ -130,6 +130,7 @@ struct hnsw_draft {
     uint32_t *keep;
     hnsw_near *near; /* ef_build candidates */
     size_t near_cap;
+    hnsw *next; /* the index with a new model, when one was due; NULL else */
 };
 #define KEEP_ALL UINT32_MAX
 
@@ -162,9 +163,12 @@ static inline bool node_live(const hnsw *h, uint32_t id) {
 err hnsw_unit(uint32_t dim, const float *vec, float *unit); /* normalises or refuses */
 err hnsw_scratch_fit(const hnsw *h, hnsw_scratch *s, size_t pool);
 err hnsw_draft_fit(const hnsw *h, hnsw_draft *d);
+err hnsw_copy(const hnsw *h, hnsw **out);
+void hnsw_become(hnsw *h, hnsw *next);   /* h takes next's place; next is freed */
+void hnsw_docs_chain(hnsw *h);           /* doc_prev from doc_next */
 err hnsw_reserve(hnsw *h, uint32_t doc); /* memory for one more node and this doc */
 err hnsw_chunk_add(hnsw *h);
-err hnsw_table_reserve(hnsw *h);
+err hnsw_table_reserve(hnsw *h, uint32_t nodes);
 err hnsw_docs_reserve(hnsw *h, uint32_t doc);
 uint32_t hnsw_twin(const hnsw *h, const f16 *half, uint32_t hash);
 uint32_t hnsw_hash(const hnsw *h, const f16 *half);
@@ -189,6 +193,9 @@ void hnsw_link_remove(hnsw *h, uint32_t from, uint32_t to);
 void hnsw_back_remove(hnsw *h, uint32_t id, uint32_t from);
 void hnsw_out_remove(hnsw *h, uint32_t from, uint32_t to); /* one side only */
 size_t hnsw_prune(const hnsw *h, hnsw_near *near, size_t n, size_t forced, size_t limit);
+
+/* hnsw_check.c */
+err hnsw_check_quick(const hnsw *h); /* what memory safety rests on, in linear time */
 
 /* hnsw_delete.c */
 void hnsw_node_delete(hnsw *h, uint32_t id);
