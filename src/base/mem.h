@@ -8,12 +8,12 @@
 #include "base/def.h"
 #include "base/err.h"
 
-MUST_USE void *mem_alloc(size_t size);                 /* not zeroed */
-MUST_USE void *mem_zalloc(size_t count, size_t size);  /* zeroed, overflow-checked */
-MUST_USE void *mem_realloc(void *p, size_t size);      /* on failure `p` is untouched */
+MUST_USE void *mem_alloc(size_t size);                /* not zeroed */
+MUST_USE void *mem_zalloc(size_t count, size_t size); /* zeroed, overflow-checked */
+MUST_USE void *mem_realloc(void *p, size_t size);     /* on failure `p` is untouched */
 /* align a power of two; freed by mem_free. Aligned to 2 MiB or more it is backed by huge pages. */
 MUST_USE void *mem_aligned(size_t align, size_t size);
-void mem_free(void *p);                                /* NULL is fine */
+void mem_free(void *p); /* NULL is fine */
 MUST_USE void *mem_dup(const void *p, size_t size);
 
 /* Grows an array so that it holds at least `need` elements of `elem` bytes; capacity doubles.
