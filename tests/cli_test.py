@@ -222,11 +222,10 @@ def full_disk():
         try:
             with Kith(directory=disk) as k:
                 check(k.post({"id": "first", "text": "the very first"}).status == 200)
-                with open(disk + "/ballast", "wb") as ballast:
+                with open(disk + "/ballast", "wb", buffering=0) as ballast:
                     try:
                         while True:
                             ballast.write(b"x" * 65536)
-                            ballast.flush()
                     except OSError:
                         pass
                 statuses, i = [], 0
