@@ -20,7 +20,7 @@
 
 enum {
     SEARCH_FILTER_MAX = 1000,     /* values of one clause of Filter */
-    SEARCH_CANDIDATES_MIN = 100,  /* that each retriever gives at first */
+    SEARCH_CANDIDATES_MIN = 50,   /* that each retriever gives at first: 20 rank as well as 200 */
     SEARCH_CANDIDATES_MAX = 8000, /* and at most */
     SEARCH_ROUNDS_MAX = 16,       /* of going deeper for one page */
     SEARCH_WAIT_MS = 2000,        /* for min_lsn */
