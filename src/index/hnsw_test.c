@@ -2,16 +2,18 @@
  * snapshots and hostile ones, refusals, memory that fails. Every test ends in hnsw_validate.
  *
  * Vectors are random points around random centres with a spectrum that falls off, which is harder for
- * a graph than real embeddings of the same dimension. KITH_LONG=1 multiplies the random campaigns;
- * KITH_FVECS names a folder with tw_base.fvecs, tw_query.fvecs, tw_truth.ivecs for real ones.
+ * a graph than real embeddings of the same dimension. Real ones are the word vectors of the shared data.
+ * KITH_LONG=1 multiplies the random campaigns.
  */
 #include "index/hnsw.h"
 #include "index/flat.h"
 #include "vec/vec.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -309,6 +311,73 @@ static void sorted_arrival_is_fine(void **state) {
     mem_free(base.rows);
 }
 
+/* ---- threads ---- */
+
+typedef struct shared {
+    pthread_rwlock_t lock;
+    const hnsw *h;
+    const set *base;
+    atomic_bool stop;
+    atomic_uint searches, wrong;
+} shared;
+
+static void *search_on(void *arg) {
+    shared *sh = arg;
+    hnsw_scratch *s;
+    if (hnsw_scratch_new(&s) != OK) return NULL;
+    for (uint32_t i = 0; !atomic_load(&sh->stop); i++) {
+        hnsw_hit hits[10];
+        size_t n = 0;
+        pthread_rwlock_rdlock(&sh->lock);
+        size_t docs = hnsw_count(sh->h);
+        err rc =
+            hnsw_search(sh->h, row(sh->base, i % sh->base->n), &(hnsw_query){.k = 10}, s, hits, &n);
+        pthread_rwlock_unlock(&sh->lock);
+        if (rc != OK || n != MIN(docs, (size_t)10)) atomic_fetch_add(&sh->wrong, 1);
+        atomic_fetch_add(&sh->searches, 1);
+    }
+    hnsw_scratch_free(s);
+    return NULL;
+}
+
+static void searches_run_beside_the_writer(void **state) {
+    (void)state;
+    set base = set_new(3000, 32, 10, 1, 0);
+    hnsw *h;
+    hnsw_scratch *s;
+    hnsw_draft *d;
+    pthread_t readers[2];
+    assert_int_equal(hnsw_new(&(hnsw_options){.dim = 32}, &h), OK);
+    assert_int_equal(hnsw_scratch_new(&s), OK);
+    assert_int_equal(hnsw_draft_new(&d), OK);
+    shared sh = {.h = h, .base = &base};
+    pthread_rwlockattr_t attr; /* or two readers could keep the writer out for ever */
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    assert_int_equal(pthread_rwlock_init(&sh.lock, &attr), 0);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&readers[i], NULL, search_on, &sh), 0);
+    for (uint32_t i = 0; i < base.n; i++) {
+        pthread_rwlock_rdlock(&sh.lock);
+        assert_int_equal(hnsw_plan(h, row(&base, i), 32, s, d), OK);
+        pthread_rwlock_unlock(&sh.lock);
+        pthread_rwlock_wrlock(&sh.lock);
+        assert_int_equal(hnsw_apply(h, i, d), OK);
+        if (i % 4 == 3) assert_int_equal(hnsw_delete(h, i - 2), OK);
+        pthread_rwlock_unlock(&sh.lock);
+    }
+    atomic_store(&sh.stop, true);
+    for (int i = 0; i < 2; i++) assert_int_equal(pthread_join(readers[i], NULL), 0);
+    assert_int_equal(atomic_load(&sh.wrong), 0);
+    print_message("%u searches beside %u inserts\n", atomic_load(&sh.searches), base.n);
+    must_be_valid(h);
+    pthread_rwlock_destroy(&sh.lock);
+    hnsw_draft_free(d);
+    hnsw_scratch_free(s);
+    hnsw_free(h);
+    mem_free(base.rows);
+}
+
 /* ---- duplicates ---- */
 
 static void duplicates_share_a_node(void **state) {
@@ -565,6 +634,53 @@ static void damaged_snapshots_never_crash(void **state) {
     mem_free(base.rows);
 }
 
+/* ---- real vectors ---- */
+
+static float *fvecs_read(const char *folder, const char *name, uint32_t *n, uint32_t *dim) {
+    char path[512];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "rb");
+    if (!f) return NULL;
+    fseek(f, 0, SEEK_END);
+    size_t size = (size_t)ftell(f);
+    rewind(f);
+    uint8_t *p = mem_alloc(size);
+    assert_non_null(p);
+    assert_int_equal(fread(p, 1, size, f), size);
+    fclose(f);
+    *dim = le32_get(p);
+    *n = (uint32_t)(size / (4 * (*dim + 1)));
+    for (size_t i = 0; i < *n; i++)
+        memmove(p + i * *dim * 4, p + i * (*dim + 1) * 4 + 4, (size_t)*dim * 4);
+    return (float *)(void *)p;
+}
+
+/* The shared data's word vectors: 20,000 of them here, all with KITH_LONG. */
+static void real_vectors_are_found(void **state) {
+    (void)state;
+    const char *data = getenv("KITH_DATA");
+    char folder[512];
+    (void)snprintf(folder, sizeof folder, "%s/ann/glove100", data ? data : "../shared/data");
+    set base = {0}, queries = {0};
+    base.rows = fvecs_read(folder, "base.fvecs", &base.n, &base.dim);
+    queries.rows = fvecs_read(folder, "query.fvecs", &queries.n, &queries.dim);
+    if (!base.rows || !queries.rows) {
+        print_message("%s is absent: skipped\n", folder);
+        mem_free(base.rows);
+        mem_free(queries.rows);
+        skip();
+    }
+    if (!getenv("KITH_LONG")) base.n = 20000, queries.n = 200;
+    hnsw *h = index_of(&base, (hnsw_options){.seed = 1});
+    must_be_valid(h);
+    double r = recall(h, &queries, top(10));
+    print_message("glove100, %u vectors: recall@10 %.4f at the default ef\n", base.n, r);
+    assert_true(r >= 0.95);
+    hnsw_free(h);
+    mem_free(base.rows);
+    mem_free(queries.rows);
+}
+
 /* ---- memory ---- */
 
 static void memory_may_fail(void **state) {
@@ -630,6 +746,7 @@ int main(void) {
         cmocka_unit_test(update_moves_a_doc),
         cmocka_unit_test(plans_may_be_old),
         cmocka_unit_test(random_life_is_valid),
+        cmocka_unit_test(searches_run_beside_the_writer),
         cmocka_unit_test(sorted_arrival_is_fine),
         cmocka_unit_test(duplicates_share_a_node),
         cmocka_unit_test(near_duplicates_stay_reachable),
@@ -640,6 +757,7 @@ int main(void) {
         cmocka_unit_test(snapshots_go_round),
         cmocka_unit_test(same_calls_same_bytes),
         cmocka_unit_test(damaged_snapshots_never_crash),
+        cmocka_unit_test(real_vectors_are_found),
         cmocka_unit_test(memory_may_fail),
     };
     return cmocka_run_group_tests_name("index_hnsw", tests, NULL, NULL);
