@@ -104,6 +104,7 @@ static size_t links_fresh(const hnsw *h, uint32_t id, uint64_t *seen, uint32_t *
         codes[n] = code;
         n += !(word & bit);
         seen[to >> 6] = word | bit;
+        if (word & bit) continue;
         __builtin_prefetch(code, 0, 3);
         if (stride > 64) __builtin_prefetch(code + 64, 0, 3);
     }
@@ -128,7 +129,8 @@ static size_t walk_hop(const hnsw *h, const codes_query *q, hnsw_scratch *s, con
     p->id[at] = id | WALKED;
     size_t n = links_fresh(h, id, s->seen, fresh, codes);
     size_t next = pool_next(p, at + 1);
-    if (next < p->count) prefetch(node_links(h, p->id[next]), h->link_stride * sizeof(uint32_t));
+    size_t links_size = h->link_stride * sizeof(uint32_t);
+    if (next < p->count) prefetch(node_links(h, p->id[next]), links_size);
     codes_score(q, codes, n, score);
     if (g->found) {
         size_t m = vec_above(score, n, pool_threshold(g->found), better);
@@ -142,7 +144,9 @@ static size_t walk_hop(const hnsw *h, const codes_query *q, hnsw_scratch *s, con
     size_t first = at + 1;
     for (size_t i = 0; i < m; i++) {
         size_t place = hnsw_pool_add(p, score[better[i]], fresh[better[i]]);
-        first = MIN(first, place);
+        if (place >= first) continue;
+        first = place; /* likely to be next: its links are wanted soon */
+        prefetch(node_links(h, fresh[better[i]]), links_size);
     }
     return first;
 }
@@ -262,17 +266,22 @@ static float drift_bound(const drift *d) {
     return d->mean + SURE * sqrtf(d->square / d->n);
 }
 
+static void rerank_prefetch(const hnsw *h, uint32_t id) {
+    prefetch(node_vector(h, id), h->vector_stride * sizeof(f16));
+    __builtin_prefetch(node_doc(h, id), 0, 3);
+}
+
 /* Scores the pool's first nodes exactly, at most `count`; stops when the next ones, by what was seen of
  * their kind, will not enter the k best. */
 static void rerank(const hnsw *h, const hnsw_query *q, const hnsw_pool *p, size_t count,
                    const float *unit, hnsw_hit *out, size_t *n) {
-    size_t size = h->vector_stride * sizeof(f16), least = MAX(q->k, RERANK_LEAST);
+    size_t least = MAX(q->k, RERANK_LEAST);
     drift d = {0, 0, 0};
     *n = 0;
-    for (size_t i = 0; i < MIN(count, RERANK_AHEAD); i++) prefetch(node_vector(h, p->id[i]), size);
+    for (size_t i = 0; i < MIN(count, RERANK_AHEAD); i++) rerank_prefetch(h, p->id[i]);
     for (size_t i = 0; i < count; i++) {
         if (i >= least && *n == q->k && p->score[i] + drift_bound(&d) < out[q->k - 1].score) break;
-        if (i + RERANK_AHEAD < count) prefetch(node_vector(h, p->id[i + RERANK_AHEAD]), size);
+        if (i + RERANK_AHEAD < count) rerank_prefetch(h, p->id[i + RERANK_AHEAD]);
         float score = vec_dot_f16(node_vector(h, p->id[i]), unit, h->o.dim);
         drift_add(&d, score - p->score[i]);
         node_hits(h, q, p->id[i], score, out, n);
