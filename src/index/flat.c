@@ -32,7 +32,8 @@ err flat_search(const flat_rows *r, const float *query, size_t k, flat_hit *out,
 
 static void add_docs(const hnsw *h, const hnsw_query *q, uint32_t id, float score, hnsw_hit *out,
                      size_t *n) {
-    for (uint32_t doc = *node_doc(h, id); doc != NONE; doc = h->doc_next[doc]) {
+    for (uint32_t at_doc = *node_doc(h, id); at_doc != NONE; at_doc = doc_after(h, at_doc)) {
+        uint32_t doc = doc_at(at_doc);
         if (q->filter && (doc >= q->filter_docs || !bits_get(q->filter, doc))) continue;
         hnsw_hit hit = {doc, score};
         if (*n == q->k && !before(score, doc, out[q->k - 1].score, out[q->k - 1].doc)) continue;

@@ -406,22 +406,27 @@ void hnsw_become(hnsw *h, hnsw *next) {
 /* ---- docs ---- */
 
 void hnsw_doc_attach(hnsw *h, uint32_t doc, uint32_t id) {
-    uint32_t *first = node_doc(h, id);
-    h->doc_next[doc] = *first;
+    uint32_t *first = node_doc(h, id), old = *first == NONE ? NONE : doc_at(*first);
+    h->doc_next[doc] = old;
     h->doc_prev[doc] = NONE;
-    if (*first != NONE) h->doc_prev[*first] = doc;
-    *first = doc;
+    if (old != NONE) h->doc_prev[old] = doc;
+    *first = old == NONE ? doc : doc | MORE_DOCS;
     h->doc_node[doc] = id;
     h->docs++;
 }
 
 void hnsw_doc_detach(hnsw *h, uint32_t doc) {
+    uint32_t *first = node_doc(h, h->doc_node[doc]);
     uint32_t next = h->doc_next[doc], prev = h->doc_prev[doc];
-    if (prev == NONE)
-        *node_doc(h, h->doc_node[doc]) = next;
-    else
-        h->doc_next[prev] = next;
     if (next != NONE) h->doc_prev[next] = prev;
+    if (prev != NONE)
+        h->doc_next[prev] = next;
+    else
+        *first = next;
+    if (*first != NONE) {
+        *first = doc_at(*first);
+        if (h->doc_next[*first] != NONE) *first |= MORE_DOCS;
+    }
     h->doc_node[doc] = h->doc_next[doc] = h->doc_prev[doc] = NONE;
     h->docs--;
 }

@@ -18,12 +18,15 @@ static err check_docs(const hnsw *h) {
     size_t docs = 0;
     uint32_t live = 0;
     for (uint32_t id = 0; id < h->top; id++) {
-        uint32_t doc = *node_doc(h, id);
-        live += doc != NONE;
-        for (; doc != NONE; doc = h->doc_next[doc]) {
+        uint32_t first = *node_doc(h, id), doc = first == NONE ? NONE : doc_at(first);
+        live += first != NONE;
+        for (uint32_t next; doc != NONE; doc = next) {
             if (doc >= h->doc_cap || h->doc_node[doc] != id)
                 return BROKEN("node %u lists a doc of another node", id);
             if (++docs > h->doc_cap) return BROKEN("a list of docs has a circle");
+            next = h->doc_next[doc];
+            if (doc == doc_at(first) && (next != NONE) != !!(first & MORE_DOCS))
+                return BROKEN("the mark of more docs at node %u", id);
         }
     }
     size_t placed = 0;

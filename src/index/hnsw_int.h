@@ -12,7 +12,8 @@
  *    never cuts parent(v) -> v.
  *  3 Before the model is trained (few nodes) there are no codes and no links; searches scan.
  *  4 No two live nodes have the same half-precision vector: docs with equal vectors share the node, in a
- *    list from node_doc through doc_next (and back through doc_prev), newest first.
+ *    list from node_doc through doc_next (and back through doc_prev), newest first. A first doc that is
+ *    not the only one is marked MORE_DOCS: else its doc_next, a cache miss, is not looked at.
  *  5 entries[] are distinct live nodes, entry_codes their codes in that order.
  */
 #ifndef KITH_INDEX_HNSW_INT_H
@@ -30,6 +31,7 @@
 #define TRAIN_FIRST     1024u  /* nodes at which codes begin */
 #define TRAIN_AGAIN     16384u /* nodes at which the model is trained once more, on more samples */
 #define TRAIN_SAMPLES   4096u
+#define MORE_DOCS       0x80000000u /* in node_doc */
 #define WALKED          0x80000000u /* in a pool: this node's links were followed */
 
 typedef struct node_cold {
@@ -47,7 +49,7 @@ typedef struct node_chunk {
     uint32_t *links; /* link_stride u32 a node: count, then ids */
     f16 *vectors;    /* vector_stride halves a node */
     node_cold *cold;
-    uint32_t *doc; /* first doc of each node, NONE when free */
+    uint32_t *doc; /* first doc of each node (MORE_DOCS), NONE when free */
 } node_chunk;
 
 struct hnsw {
@@ -154,6 +156,16 @@ static inline node_cold *node_cold_of(const hnsw *h, uint32_t id) {
 }
 static inline uint32_t *node_doc(const hnsw *h, uint32_t id) {
     return &chunk_of(h, id)->doc[slot_of(id)];
+}
+/* The docs of a live node, one after the other: NONE at the end.
+ *     for (uint32_t at = *node_doc(h, id); at != NONE; at = doc_after(h, at)) use(doc_at(at)); */
+static inline uint32_t doc_at(uint32_t at) {
+    return at & ~MORE_DOCS;
+}
+static inline uint32_t doc_after(const hnsw *h, uint32_t at) {
+    if (!(at & MORE_DOCS)) return NONE;
+    uint32_t next = h->doc_next[doc_at(at)];
+    return next == NONE ? NONE : next | MORE_DOCS;
 }
 static inline bool node_live(const hnsw *h, uint32_t id) {
     return id < h->top && *node_doc(h, id) != NONE;

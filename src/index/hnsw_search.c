@@ -64,8 +64,8 @@ static bool doc_passes(const hnsw_query *q, uint32_t doc) {
 }
 
 static bool node_passes(const hnsw *h, const hnsw_query *q, uint32_t id) {
-    for (uint32_t doc = *node_doc(h, id); doc != NONE; doc = h->doc_next[doc])
-        if (doc_passes(q, doc)) return true;
+    for (uint32_t at = *node_doc(h, id); at != NONE; at = doc_after(h, at))
+        if (doc_passes(q, doc_at(at))) return true;
     return false;
 }
 
@@ -244,8 +244,8 @@ static void hit_add(hnsw_hit *out, size_t *n, size_t k, hnsw_hit hit) {
 
 static void node_hits(const hnsw *h, const hnsw_query *q, uint32_t id, float score, hnsw_hit *out,
                       size_t *n) {
-    for (uint32_t doc = *node_doc(h, id); doc != NONE; doc = h->doc_next[doc])
-        if (doc_passes(q, doc)) hit_add(out, n, q->k, (hnsw_hit){doc, score});
+    for (uint32_t at = *node_doc(h, id); at != NONE; at = doc_after(h, at))
+        if (doc_passes(q, doc_at(at))) hit_add(out, n, q->k, (hnsw_hit){doc_at(at), score});
 }
 
 /* The difference between exact scores and scores by code, learned while re-ranking: its mean and
