@@ -14,6 +14,15 @@
 
 #define BROKEN(...) err_set(ERR_INTERNAL, "index broken: " __VA_ARGS__)
 
+static err check_free(const hnsw *h) {
+    uint32_t spare = 0;
+    for (uint32_t id = h->free_head; id != NONE; id = node_cold_of(h, id)->parent)
+        if (id >= h->top || node_live(h, id) || ++spare > h->top)
+            return BROKEN("the list of free slots");
+    if (spare != h->top - h->live) return BROKEN("%u free slots listed", spare);
+    return OK;
+}
+
 static err check_docs(const hnsw *h) {
     size_t docs = 0;
     uint32_t live = 0;
@@ -34,12 +43,7 @@ static err check_docs(const hnsw *h) {
     if (docs != h->docs || placed != docs)
         return BROKEN("%zu docs listed, %zu placed", docs, placed);
     if (live != h->live) return BROKEN("%u live nodes, counted as %u", live, h->live);
-    uint32_t spare = 0;
-    for (uint32_t id = h->free_head; id != NONE; id = node_cold_of(h, id)->parent)
-        if (id >= h->top || node_live(h, id) || ++spare > h->top)
-            return BROKEN("the list of free slots");
-    if (spare != h->top - h->live) return BROKEN("%u free slots listed", spare);
-    return OK;
+    return check_free(h);
 }
 
 /* The lists are checked: docs are in range. */

@@ -6,7 +6,7 @@
  * will likely be next; (3) scores four codes at a time; (4) lets a SIMD comparison pick those that beat
  * the pool's worst; (5) inserts these few. Memory latency is thus paid once a hop, not once a neighbour.
  *
- * The pool's best are then scored with half-precision vectors (rerank_count of them): 4-bit codes put the
+ * The pool's best are then scored with half-precision vectors (rerank): 4-bit codes put the
  * true 10 nearest among their own best 30 nearly always (docs/index.md).
  *
  * Filters. The walk goes through all nodes, but a second list, `found`, takes only those that match; the
@@ -16,7 +16,7 @@
  * whatever the walk gives, when it found fewer than k the scan is run: a filter never returns fewer
  * than k when k match.
  *
- * Bytes a walk touches at ef 64: ~30 hops of 256 bytes of links, ~1,200 codes of 128 bytes.
+ * A walk at ef 64 touches 66 times 256 bytes of links and 1,900 codes of 128 bytes (150,000 nodes).
  */
 #include "index/flat.h"
 #include "index/hnsw_int.h"
@@ -28,7 +28,6 @@
 #define RERANK_AHEAD 4u   /* vectors prefetched before the one being scored */
 #define SURE         3.0f /* standard deviations */
 #define SCAN_BATCH   64u  /* codes scored at once in a scan */
-#define SCAN_SHARE   8u   /* and at most this part of all */
 #define POOL_MAX     HNSW_EF_MAX
 #define SCAN_MIN     2000u /* so few matches are always scanned */
 

@@ -118,15 +118,11 @@ static err store_vector_fail(shard *s, const journal_record *r, arena *a, op *o)
         kith__v1__vector_failed__unpack(ARENA_PB(a), r->body.len, (const uint8_t *)r->body.ptr);
     if (!m) return bad_body(r);
     if (!str_eq(str_of(m->space), str_of(s->space))) return OK;
-    TRY(store_vector_failed(s->store, r->key, m->text_hash, str_of(m->reason)));
-    store_row row;
-    store_reader *sr = store_reader_get(s->store); /* committed state: enough to find doc */
-    if (store_get(sr, r->key, a, &row) == OK && row.text_hash == m->text_hash) {
-        o->kind = OP_FAILED;
-        o->doc = row.doc;
-        o->text_hash = m->text_hash;
-    }
-    store_reader_put(s->store, sr);
+    bool current = false;
+    TRY(store_vector_failed(s->store, r->key, m->text_hash, str_of(m->reason), &o->doc, &current));
+    if (!current) return OK;
+    o->kind = OP_FAILED;
+    o->text_hash = m->text_hash;
     return OK;
 }
 

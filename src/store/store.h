@@ -78,8 +78,9 @@ MUST_USE err store_delete(store *s, str id, arena *a, uint32_t *doc, Kith__V1__P
  * its embed state becomes done and *doc is set. */
 MUST_USE err store_vector(store *s, str id, uint64_t text_hash, uint32_t *doc, bool *current);
 /* The text with this hash cannot be embedded; shown by store_failed. A vector that is here stays.
- * `reason` is cut at 512 bytes. */
-MUST_USE err store_vector_failed(store *s, str id, uint64_t text_hash, str reason);
+ * `reason` is cut at 512 bytes. *doc and *current as in store_vector; not current where a vector is here. */
+MUST_USE err store_vector_failed(store *s, str id, uint64_t text_hash, str reason, uint32_t *doc,
+                                 bool *current);
 /* Failed rows become pending again; returns how many. */
 MUST_USE err store_retry_failed(store *s, uint64_t *count);
 

@@ -385,10 +385,11 @@ static void vector_states(void **state) {
     assert_false(current);
     MUST(store_vector(f.s, STR("nobody"), h[0], &doc, &current));
     assert_false(current);
-    MUST(store_vector_failed(f.s, STR("b"), h[1], STR("too long")));
-    MUST(store_vector_failed(f.s, STR("b"), h[1], STR("too long still")));
-    MUST(store_vector_failed(f.s, STR("a"), h[0], STR("late"))); /* its vector stays */
-    MUST(store_vector_failed(f.s, STR("c"), h[0], STR("stale")));
+    MUST(store_vector_failed(f.s, STR("b"), h[1], STR("too long"), &doc, &current));
+    MUST(store_vector_failed(f.s, STR("b"), h[1], STR("too long still"), &doc, &current));
+    MUST(store_vector_failed(f.s, STR("a"), h[0], STR("late"), &doc,
+                             &current)); /* its vector stays */
+    MUST(store_vector_failed(f.s, STR("c"), h[0], STR("stale"), &doc, &current));
     MUST(store_commit(f.s, ++f.lsn));
     store_counts c = count(&f);
     assert_true(c.pending == 1 && c.failed == 1);
@@ -405,7 +406,7 @@ static void vector_states(void **state) {
     assert_int_equal(again, 1);
     assert_int_equal(count(&f).pending, 2);
     MUST(store_begin(f.s));
-    MUST(store_vector_failed(f.s, STR("b"), h[1], STR("no")));
+    MUST(store_vector_failed(f.s, STR("b"), h[1], STR("no"), &doc, &current));
     MUST(store_commit(f.s, f.lsn));
     put3(&f, "b", "new text", ""); /* a new text waits again */
     put3(&f, "a", "new text", "");
@@ -672,6 +673,14 @@ static const char *text_name(int i, char out[16]) {
 }
 
 /* One random operation on both; they must agree. */
+static void model_fail(fixture *f, model_post *p, str id, uint64_t hash, bool here) {
+    uint32_t doc;
+    bool current = false;
+    MUST(store_vector_failed(f->s, id, hash, STR("because"), &doc, &current));
+    assert_int_equal(current, here && p->embed != EMBED_DONE);
+    if (current) p->embed = EMBED_FAILED;
+}
+
 static void model_step(fixture *f, model *m, rng *r) {
     char id[16], text[16], reply[16];
     int i = (int)rng_below(r, MODEL_IDS);
@@ -711,8 +720,7 @@ static void model_step(fixture *f, model *m, rng *r) {
             assert_int_equal(current, here);
             if (here) m->p[i].embed = EMBED_DONE;
         } else {
-            MUST(store_vector_failed(f->s, str_of(id), hash, STR("because")));
-            if (here && m->p[i].embed != EMBED_DONE) m->p[i].embed = EMBED_FAILED;
+            model_fail(f, &m->p[i], str_of(id), hash, here);
         }
     }
 }

@@ -430,11 +430,14 @@ static err mark_failed(store *s, const text_state *t, str reason) {
     return store_run(&s->w, q);
 }
 
-err store_vector_failed(store *s, str id, uint64_t text_hash, str reason) {
+err store_vector_failed(store *s, str id, uint64_t text_hash, str reason, uint32_t *doc,
+                        bool *current) {
     TRY(ready(s));
     text_state t;
     TRY(spoil(s, text_state_of(s, id, text_hash, &t)));
-    if (!t.current || t.embed == EMBED_DONE) return OK; /* a vector that is here stays */
+    *current = t.current && t.embed != EMBED_DONE; /* a vector that is here stays */
+    if (!*current) return OK;
+    *doc = t.doc;
     return spoil(s, mark_failed(s, &t, reason));
 }
 
