@@ -32,7 +32,7 @@ BANNED_HOME = {"base", "os"}
 FOREIGN = {
     "sqlite3.h": {"store"}, "uv.h": {"net"}, "nghttp2/": {"net"}, "curl/": {"net"}, "yyjson.h": {"base"},
     "immintrin.h": {"vec"}, "arm_neon.h": {"vec"}, "pthread.h": {"os"}, "sys/socket.h": {"net"},
-    "roaring/": {"index"}, "zlib.h": {"ingest", "role"},
+    "zlib.h": {"ingest", "role"},
 }
 # Headers that other modules may include, beside module/module.h.
 PUBLIC = {

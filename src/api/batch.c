@@ -98,8 +98,10 @@ static void send_failure(batch *b, err rc) {
 static void find_unchanged(batch *b) {
     for (size_t i = 0; i < b->count; i++) {
         item *it = &b->items[i];
-        if (!it->request || it->there || it->request->n_vector) continue;
-        if (shard_has_same(b->call.shard, it->request->post, &it->lsn)) it->outcome = "unchanged";
+        if (!it->request || it->there) continue;
+        const float *vector = it->request->n_vector ? it->request->vector : NULL;
+        if (shard_has_same(b->call.shard, it->request->post, vector, &it->lsn))
+            it->outcome = "unchanged";
     }
 }
 

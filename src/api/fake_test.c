@@ -92,7 +92,8 @@ err shard_wait(shard *s, str id, uint64_t lsn, shard_wait_for what, uint64_t tim
     return lsn <= s->applied ? OK : err_set(ERR_TIMEOUT, "not applied in time");
 }
 
-bool shard_has_same(shard *s, const Kith__V1__Post *post, uint64_t *lsn) {
+bool shard_has_same(shard *s, const Kith__V1__Post *post, const float *vector, uint64_t *lsn) {
+    if (vector) return false;         /* it keeps none */
     KITH_ASSERT(s->readers_out == 0); /* it takes one itself: two of one thread may starve all */
     fake_post *p = find(s, str_of(post->id));
     if (!p || p->size != kith__v1__post__get_packed_size(post)) return false;

@@ -67,7 +67,7 @@ err api_put_post(api_call *c, const void *request, void **response) {
     if (!out) return ERR_NO_MEMORY;
     out->id = r->post->id;
     uint64_t lsn;
-    if (!r->n_vector && shard_has_same(c->shard, r->post, &lsn)) {
+    if (shard_has_same(c->shard, r->post, r->n_vector ? r->vector : NULL, &lsn)) {
         out->outcome = api_text(c, STR("unchanged"));
     } else {
         bool there = exists(c, r->post->id);

@@ -184,7 +184,7 @@ static err batch_line(eval *e, batch *b, str line) {
     if (!p->text[0]) return OK; /* some collections have empty documents: never found */
     TRY(shard_check_post(p));
     e->r->docs++;
-    if (shard_has_same(e->shard, p, &lsn)) return OK;
+    if (shard_has_same(e->shard, p, NULL, &lsn)) return OK;
     b->texts[b->count] = str_of(p->text);
     b->items[b->count++].post = p;
     return b->count == BATCH_MAX ? batch_put(e, b) : OK;

@@ -20,6 +20,7 @@ enum {
     URL_BYTES = 160,
     QUEUE_MAX = 1024,
     GRACE_MS = 10000,
+    REQUEST_ARENA_MAX = 64 * MIB, /* 100 hits of POST_TEXT_MAX, each with its context */
     LOOPS_MAX = 2
 };
 
@@ -145,6 +146,7 @@ static err open_server(instance *k) {
     n.loops = MIN(cores, LOOPS_MAX);
     n.workers = k->workers;
     n.queue_max = QUEUE_MAX;
+    n.arena_bytes_max = REQUEST_ARENA_MAX;
     n.ctx = k->api;
     n.handler = api_handle;
     n.inline_handler = api_inline;

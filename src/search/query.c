@@ -22,11 +22,6 @@
 #include "search/search.h"
 #include "shard/shard.h"
 
-#ifndef SHARD_TAGGED /* what shard/ sets beside the flags of attrs.h */
-#define SHARD_TAGGED  (1u << 4)
-#define SHARD_MENTION (1u << 5)
-#endif
-
 enum { UNDERSTOOD_MAX = 4 * SEARCH_QUERY_MAX };
 
 typedef enum op_kind {

@@ -82,8 +82,10 @@ typedef enum shard_wait_for { WAIT_APPLIED, WAIT_SEARCHABLE } shard_wait_for;
 /* WAIT_APPLIED: every record up to lsn is in store and words. WAIT_SEARCHABLE: the post `id` is
  * also in the graph (or cannot be: gone, or its embedding failed). ERR_TIMEOUT. */
 MUST_USE err shard_wait(shard *s, str id, uint64_t lsn, shard_wait_for what, uint64_t timeout_ms);
-/* True when the same post is already stored: a put would change nothing. */
-bool shard_has_same(shard *s, const Kith__V1__Post *post, uint64_t *lsn);
+/* True when the same post is already stored and, where a vector is given, that one is in the graph (a
+ * cosine of SHARD_SAME_COSINE or more with it): a put would change nothing. */
+bool shard_has_same(shard *s, const Kith__V1__Post *post, const float *vector, uint64_t *lsn);
+#define SHARD_SAME_COSINE 0.9999f /* the graph keeps half precision: a vector's own is 1 - 1e-6 */
 
 /* ---- reads ---- */
 

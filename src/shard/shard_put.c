@@ -208,14 +208,29 @@ static bool same_post(const Kith__V1__Post *a, const Kith__V1__Post *b) {
                               a->created_at->nanos == b->created_at->nanos);
 }
 
-bool shard_has_same(shard *s, const Kith__V1__Post *post, uint64_t *lsn) {
+static bool same_vector(shard *s, const store_row *row, const float *vector) {
+    uint32_t dim = s->o.dim, doc = row->doc;
+    mutex_lock(&s->vec_writer);
+    bool yes = doc < s->vec_cap && s->vec[doc].have && s->vec[doc].have == row->text_hash;
+    mutex_unlock(&s->vec_writer);
+    float norm = vec_dot_f32(vector, vector, dim);
+    float *stored = yes && isfinite(norm) && norm > 0 ? mem_alloc(dim * sizeof *stored) : NULL;
+    if (!stored) return false; /* out of memory too: putting it again is right, only slower */
+    yes = hnsw_get(shard_vectors_begin(s), doc, stored) == OK;
+    shard_vectors_end(s);
+    yes = yes && vec_dot_f32(vector, stored, dim) >= SHARD_SAME_COSINE * sqrtf(norm);
+    mem_free(stored);
+    return yes;
+}
+
+bool shard_has_same(shard *s, const Kith__V1__Post *post, const float *vector, uint64_t *lsn) {
     arena a;
     arena_init(&a, 4 * PACK_MAX);
     store_row row;
     store_reader *r = store_reader_get(s->store);
     err rc = store_get(r, str_of(post->id), &a, &row);
     store_reader_put(s->store, r);
-    bool yes = rc == OK && same_post(post, row.post);
+    bool yes = rc == OK && same_post(post, row.post) && (!vector || same_vector(s, &row, vector));
     if (yes) *lsn = row.post->lsn;
     arena_deinit(&a);
     return yes;

@@ -351,6 +351,25 @@ static void vectors_of_replaced_texts_are_dropped(void **state) {
     check_all(f);
 }
 
+static void the_same_again_is_known(void **state) {
+    fixture *f = *state;
+    put(f, 1, "one text", true);
+    assert_int_equal(shard_wait(f->s, STR("p1"), shard_head(f->s), WAIT_SEARCHABLE, 10000), OK);
+    Kith__V1__Post post = KITH__V1__POST__INIT;
+    char id[] = "p1", text[] = "one text", author[] = "ann";
+    post.id = id, post.text = text, post.author = author;
+    float v[DIM], other[DIM] = {0};
+    str t = STR("one text");
+    assert_int_equal(provider_embed(f->p, &t, 1, EMBED_DOCUMENT, v, NULL), OK);
+    for (int i = 0; i < DIM; i++) v[i] *= 7, other[i] = -v[i];
+    uint64_t lsn = 0;
+    assert_true(shard_has_same(f->s, &post, NULL, &lsn));
+    assert_true(shard_has_same(f->s, &post, v, &lsn)); /* of any length */
+    assert_false(shard_has_same(f->s, &post, other, &lsn));
+    memset(other, 0, sizeof other);
+    assert_false(shard_has_same(f->s, &post, other, &lsn));
+}
+
 static void failed_texts_are_set_aside(void **state) {
     fixture *f = *state;
     str t = STR("poison");
@@ -424,6 +443,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(damaged_store_is_made_again, setup, teardown),
         cmocka_unit_test_setup_teardown(deleted_text_is_in_no_file, setup, teardown),
         cmocka_unit_test_setup_teardown(vectors_of_replaced_texts_are_dropped, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_same_again_is_known, setup, teardown),
         cmocka_unit_test_setup_teardown(failed_texts_are_set_aside, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_posts_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(second_process_is_told, setup, teardown),
