@@ -34,6 +34,7 @@ static err weigh_terms(presenter *g) {
     for (size_t i = 0; i < p->n_terms && i < LEXICAL_TERMS_MAX; i++) {
         double df = lexical_df(w.words, p->terms[i].text);
         float weight = (float)(1.0 / (1.0 + 20 * df / (docs + 1)));
+        if (p->query.n_phrases) weight = MAX(weight, SNIPPET_MARK_SHARE); /* marked whole */
         g->terms[g->n_terms++] = (snippet_term){p->terms[i].text, weight};
     }
     shard_words_end(g->x->shard);

@@ -138,6 +138,17 @@ static void add_range(snippet *s, size_t start, size_t end) {
         s->ranges[s->count++] = (snippet_range){(uint32_t)start, (uint32_t)end};
 }
 
+/* The matches within [shown.start, shown.end) of the text; `lead` bytes stand before it in the snippet. */
+static void mark(snippet *s, const snippet_term *terms, const match *m, size_t count,
+                 snippet_range shown, size_t lead) {
+    float most = 0;
+    for (size_t i = 0; i < count; i++) most = MAX(most, terms[m[i].term].weight);
+    for (size_t i = 0; i < count; i++)
+        if (m[i].start >= shown.start && m[i].end <= shown.end &&
+            terms[m[i].term].weight >= SNIPPET_MARK_SHARE * most)
+            add_range(s, m[i].start - shown.start + lead, m[i].end - shown.start + lead);
+}
+
 err snippet_make(str text, const snippet_term *terms, size_t n, arena *a, snippet *out) {
     size_t count, start = 0, end = text.len, lead = 0;
     match *m;
@@ -158,8 +169,6 @@ err snippet_make(str text, const snippet_term *terms, size_t n, arena *a, snippe
                          text.ptr + start, end < text.len ? ELLIPSIS : "");
         if (!out->text.ptr) return ERR_NO_MEMORY;
     }
-    for (size_t i = 0; i < count; i++)
-        if (m[i].start >= start && m[i].end <= end)
-            add_range(out, m[i].start - start + lead, m[i].end - start + lead);
+    mark(out, terms, m, count, (snippet_range){(uint32_t)start, (uint32_t)end}, lead);
     return OK;
 }

@@ -47,6 +47,12 @@ static void short_text(void **state) {
     assert_int_equal(s.ranges[0].end, 8);
     assert_int_equal(s.ranges[1].start, 16);
     assert_int_equal(s.ranges[1].end, 21);
+    terms[0].weight = 0.5f; /* too light beside the cats, but not alone */
+    assert_int_equal(snippet_make(text, terms, 2, &mem, &s), OK);
+    assert_int_equal(s.count, 1);
+    assert_int_equal(s.ranges[0].start, 4);
+    assert_int_equal(snippet_make(STR("the cafe"), terms, 2, &mem, &s), OK);
+    assert_int_equal(s.count, 1);
     assert_int_equal(snippet_make(STR(""), terms, 2, &mem, &s), OK);
     assert_int_equal(s.text.len + s.count, 0);
     assert_int_equal(snippet_make(text, NULL, 0, &mem, &s), OK);
