@@ -7,13 +7,18 @@
 
 #include <curl/curl.h>
 
-enum { URL_MAX = 16384, TIMEOUT_MS = 30000, CONNECT_MS = 5000 };
+enum {
+    URL_MAX = 16384,
+    TIMEOUT_MS = 30000,
+    CONNECT_MS = 5000,
+    REPLY_HEADERS_MAX = 64 * 1024 /* what comes behind it is not kept */
+};
 
 struct http_client {
     CURL *curl;
     char *base;
     char *auth; /* "Authorization: Bearer ..." or NULL */
-    strbuf body;
+    strbuf body, headers;
     uint64_t lsn;
 };
 
@@ -24,6 +29,7 @@ err http_client_open(const char *base_url, const char *token, http_client **out)
     http_client *c = mem_zalloc(1, sizeof *c);
     if (!c) return ERR_NO_MEMORY;
     strbuf_init(&c->body, HTTP_REPLY_MAX);
+    strbuf_init(&c->headers, REPLY_HEADERS_MAX);
     c->curl = curl_easy_init();
     c->base = mem_dup(base_url, strlen(base_url) + 1);
     err rc = c->curl && c->base ? OK : err_set(ERR_NO_MEMORY, "no memory for an HTTP client");
@@ -48,6 +54,7 @@ void http_client_close(http_client *c) {
     if (!c) return;
     if (c->curl) curl_easy_cleanup(c->curl);
     strbuf_deinit(&c->body);
+    strbuf_deinit(&c->headers);
     mem_free(c->base);
     mem_free(c->auth);
     mem_free(c);
@@ -62,6 +69,8 @@ static size_t on_body(char *p, size_t size, size_t n, void *ctx) {
 static size_t on_header(char *p, size_t size, size_t n, void *ctx) {
     http_client *c = ctx;
     str line = str_from(p, size * n), name = STR("kith-lsn:");
+    if (str_starts(line, STR("HTTP/"))) strbuf_reset(&c->headers); /* behind a 100 comes another */
+    strbuf_add(&c->headers, line);
     if (line.len > name.len && str_eq_nocase(str_from(line.ptr, name.len), name)) {
         uint64_t lsn;
         if (str_to_u64(str_trim(str_skip(line, name.len)), &lsn)) c->lsn = lsn;
@@ -109,6 +118,7 @@ static void set_options(http_client *c, const http_ask *ask, const char *url,
         curl_easy_setopt(h, CURLOPT_POSTFIELDS, ask->body.ptr ? ask->body.ptr : "");
     }
     curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, ask->method);
+    if (strcmp(ask->method, "HEAD") == 0) curl_easy_setopt(h, CURLOPT_NOBODY, 1L);
 }
 
 static err add_header(struct curl_slist **list, const char *line) {
@@ -130,8 +140,11 @@ err http_call(http_client *c, const http_ask *ask, http_reply *out) {
     if (rc == OK) rc = add_header(&headers, "Expect:");
     if (rc == OK && c->auth) rc = add_header(&headers, c->auth);
     if (rc == OK && ask->content_type) rc = add_header(&headers, type.ptr);
+    for (size_t i = 0; rc == OK && i < ask->header_count; i++)
+        rc = add_header(&headers, ask->headers[i]);
     if (rc == OK) {
         strbuf_reset(&c->body);
+        strbuf_reset(&c->headers);
         c->lsn = 0;
         set_options(c, ask, url.ptr, headers);
         rc = of_curl(c, curl_easy_perform(c->curl));
@@ -139,12 +152,21 @@ err http_call(http_client *c, const http_ask *ask, http_reply *out) {
     if (rc == OK) {
         long status = 0;
         curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
-        *out = (http_reply){(int)status, strbuf_str(&c->body), c->lsn};
+        *out = (http_reply){(int)status, strbuf_str(&c->body), c->lsn, strbuf_str(&c->headers)};
     }
     curl_slist_free_all(headers);
     strbuf_deinit(&url);
     strbuf_deinit(&type);
     return rc;
+}
+
+str http_reply_header(const http_reply *r, str name) {
+    str rest = r->headers, line;
+    while (str_split(&rest, '\n', &line))
+        if (line.len > name.len && line.ptr[name.len] == ':' &&
+            str_eq_nocase(str_from(line.ptr, name.len), name))
+            return str_trim(str_skip(line, name.len + 1));
+    return (str){0};
 }
 
 void http_encode(strbuf *b, str s) {

@@ -25,19 +25,25 @@ typedef struct http_ask {
     const char *target;       /* path and query, percent-encoded */
     const char *content_type; /* NULL: no body */
     str body;
-    uint32_t timeout_ms; /* 0: 30,000 */
+    uint32_t timeout_ms;        /* 0: 30,000 */
+    const char *const *headers; /* more of them, as "Name: value" */
+    size_t header_count;
 } http_ask;
 
 typedef struct http_reply {
     int status;
     str body;
     uint64_t lsn; /* of the header Kith-LSN; 0 when absent */
+    str headers;  /* as received, line by line; valid as long as the body */
 } http_reply;
 
 /* `token` NULL: no Authorization header. */
 MUST_USE err http_client_open(const char *base_url, const char *token, http_client **out);
 void http_client_close(http_client *c);
 MUST_USE err http_call(http_client *c, const http_ask *ask, http_reply *out);
+
+/* The value of a header of the reply, trimmed, valid as long as the body; ptr NULL when absent. */
+str http_reply_header(const http_reply *r, str name);
 
 /* Percent-encodes `s` for a path segment or a query value, into b. */
 void http_encode(strbuf *b, str s);

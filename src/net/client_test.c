@@ -49,6 +49,16 @@ static void round_trips(void **state) {
     assert_int_equal(http_call(c, &(http_ask){.method = "DELETE", .target = "/none"}, &r), OK);
     assert_int_equal(r.status, 404);
     http_client_close(c);
+    assert_int_equal(http_client_open(url, NULL, &c), OK);
+    const char *own[] = {"Authorization: mine", "X-Other: 1"};
+    http_ask more = {.method = "GET", .target = "/h", .headers = own, .header_count = 2};
+    assert_int_equal(http_call(c, &more, &r), OK);
+    assert_true(str_eq(r.body, STR("GET /h? mine ")));
+    assert_true(str_eq(http_reply_header(&r, STR("kith-lsn")), STR("42")));
+    assert_null(http_reply_header(&r, STR("kith")).ptr);
+    assert_int_equal(http_call(c, &(http_ask){.method = "HEAD", .target = "/h"}, &r), OK);
+    assert_int_equal(r.body.len, 0);
+    http_client_close(c);
     net_server_close(s, 1000);
     pool_close(workers);
     assert_int_equal(http_client_open(url, NULL, &c), OK);
