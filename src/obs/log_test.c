@@ -1,5 +1,6 @@
 /* The log: one line an event, whatever is in it. */
 #include "obs/obs.h"
+#include "obs/trace.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -32,10 +33,30 @@ static void two_lines(void) {
 static void one_line_an_event(void **state) {
     (void)state;
     char buf[4096];
+    log_json_set(false);
     caught(two_lines, buf, sizeof buf);
     assert_non_null(strstr(buf, "level=info msg=\"first\" a=1 b=x y\n"));
     assert_non_null(strstr(buf, "level=error msg=\"second\"\n"));
     assert_null(strstr(buf, "unseen"));
+}
+
+static void quoted(void) {
+    trace_here = (trace_context){{1, 2}, 3, false};
+    log_line(LOG_INFO, "ready", "n=%d url=http://x/ id=007 detail=\"a b=c\" last=\xff", 12);
+    trace_here = (trace_context){.span = 0};
+}
+
+static void json_with_trace(void **state) {
+    (void)state;
+    char buf[4096];
+    log_json_set(true);
+    caught(quoted, buf, sizeof buf);
+    log_json_set(false);
+    assert_non_null(strstr(buf,
+                           "\"level\":\"info\",\"msg\":\"ready\",\"trace_id\":"
+                           "\"00000000000000010000000000000002\",\"span_id\":"
+                           "\"0000000000000003\",\"n\":12,\"url\":\"http://x/\",\"id\":\"007\","
+                           "\"detail\":\"a b=c\",\"last\":\"\"}\n"));
 }
 
 static void long_line(void) {
@@ -56,6 +77,7 @@ static void long_lines_are_cut(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_line_an_event),
+        cmocka_unit_test(json_with_trace),
         cmocka_unit_test(long_lines_are_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

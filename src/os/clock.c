@@ -17,6 +17,9 @@ static uint64_t now_ns(clockid_t id) {
 int64_t clock_wall_ms(void) {
     return (int64_t)(now_ns(CLOCK_REALTIME) / 1000000u);
 }
+uint64_t clock_wall_ns(void) {
+    return now_ns(CLOCK_REALTIME);
+}
 uint64_t clock_mono_ns(void) {
     return now_ns(CLOCK_MONOTONIC);
 }

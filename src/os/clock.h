@@ -7,7 +7,8 @@
 
 #include "base/base.h"
 
-int64_t clock_wall_ms(void); /* since 1970, UTC */
+int64_t clock_wall_ms(void);  /* since 1970, UTC */
+uint64_t clock_wall_ns(void); /* the same, finer */
 uint64_t clock_mono_ns(void);
 uint64_t clock_thread_cpu_ns(void);
 void clock_sleep_ms(uint64_t ms);

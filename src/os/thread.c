@@ -98,11 +98,21 @@ typedef struct start {
     char name[16];
 } start;
 
+enum { ON_EXIT_MAX = 4 };
+static _Thread_local void (*on_exit_calls[ON_EXIT_MAX])(void);
+static _Thread_local unsigned on_exit_count;
+
+void thread_on_exit(void (*fn)(void)) {
+    KITH_ASSERT(on_exit_count < ON_EXIT_MAX);
+    on_exit_calls[on_exit_count++] = fn;
+}
+
 static void *thread_main(void *p) {
     start s = *(start *)p;
     mem_free(p);
     (void)pthread_setname_np(pthread_self(), s.name);
     s.fn(s.arg);
+    while (on_exit_count) on_exit_calls[--on_exit_count]();
     return NULL;
 }
 

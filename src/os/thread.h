@@ -43,6 +43,9 @@ void rwlock_unlock(rwlock *l);
 /* `name` is at most 15 bytes; it shows in debuggers. All signals are blocked in new threads. */
 MUST_USE err thread_start(thread *t, const char *name, void (*fn)(void *), void *arg);
 void thread_join(thread *t);
+/* Calls fn when this thread (of thread_start) has done its work: for what a module keeps per thread.
+ * At most four a thread; never called in the main thread. */
+void thread_on_exit(void (*fn)(void));
 /* This thread gives way to others when cores are scarce (nice 10); best effort. */
 void thread_lower_priority(void);
 unsigned thread_cores(void); /* cores this process may use (affinity respected), at least 1 */
