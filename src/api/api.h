@@ -72,7 +72,9 @@ typedef struct api_options {
     const char *version;
     const api_file *files;
     size_t file_count;
-    double (*embed_rate)(void *ctx);          /* posts a second now; may be NULL */
+    double (*embed_rate)(void *ctx); /* posts a second now; may be NULL */
+    /* What /v1/observe tells, as one JSON object; may be NULL. */
+    err (*observe)(void *ctx, strbuf *b);
     void (*log)(void *ctx, const char *text); /* failures that are not the caller's; may be NULL */
     void *ctx;
 } api_options;
@@ -88,6 +90,8 @@ void api_starting(api *a, const char *what, uint64_t done, uint64_t total);
 void api_route_request(void *ctx, net_request *rq, net_route *out);
 bool api_inline(void *ctx, net_request *rq);
 void api_handle(void *ctx, net_request *rq);
+/* The `done` of net_options: counts what was answered. */
+void api_done(void *ctx, const net_request *rq, const net_outcome *o);
 
 /* One operation in process. `request` is of the operation's request type, *response of its response
  * type, in the arena. *lsn (may be NULL): the position that it saw or made. */

@@ -4,6 +4,7 @@
 
 #include "api/api.h"
 #include "api/json_map.h"
+#include "obs/metrics.h"
 
 #include <stdatomic.h>
 
@@ -118,6 +119,10 @@ MUST_USE err api_allow(arena *mem, str path, str *allow);
 /* Fills h->key, or ERR_UNAUTHENTICATED, ERR_DENIED. */
 MUST_USE err api_authorize(api *a, const net_request *rq, unsigned scope, api_http *h);
 
+/* A trace of one request, as OpenTelemetry names things. `name` is scratch. observe.c */
+void api_trace_begin(trace_root *t, const net_request *rq, const api_http *h,
+                     char name[TRACE_NAME_MAX]);
+
 /* Answers. */
 typedef struct api_answer {
     int status;
@@ -141,6 +146,9 @@ void api_problem_members(strbuf *b, err code, bool local, bool brief);
 void api_run_batch(api *a, net_request *rq, api_http *h);
 void api_run_embeddings(api *a, net_request *rq, api_http *h);
 void api_run_models(api *a, net_request *rq, api_http *h);
+void api_run_metrics(api *a, net_request *rq, api_http *h);
+void api_run_observe(api *a, net_request *rq, api_http *h);
+void api_run_traces(api *a, net_request *rq, api_http *h);
 void api_run_health(api *a, net_request *rq, api_http *h);
 void api_run_ready(api *a, net_request *rq, api_http *h);
 void api_run_openapi(api *a, net_request *rq, api_http *h);

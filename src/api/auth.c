@@ -74,6 +74,7 @@ err api_authorize(api *a, const net_request *rq, unsigned scope, api_http *h) {
         if (!a->o.keys) return err_set(ERR_UNAUTHENTICATED, "this server has no keys");
         TRY(keys_check(a->o.keys, sent, &h->key));
         if (h->key.scopes & scope) return OK;
+        if (scope & SCOPE_METRICS) scope = SCOPE_METRICS; /* admin does as well */
         return err_set(ERR_DENIED, "this key lacks the scope %s", keys_scope_name(scope));
     }
     if (scope == SCOPE_ADMIN || a->o.keys_always)

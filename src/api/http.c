@@ -170,14 +170,22 @@ static void run_operation(api *a, net_request *rq, api_http *h) {
     api_respond(rq, h, &r);
 }
 
-void api_handle(void *ctx, net_request *rq) {
-    api *a = ctx;
-    api_http *h = rq->user ? rq->user : begin(a, rq);
-    if (!h) return;
+static void handle(api *a, net_request *rq, api_http *h) {
     if (!h->route)
         (void)api_run_file(a, rq, h);
     else if (h->route->raw)
         h->route->raw(a, rq, h);
     else
         run_operation(a, rq, h);
+}
+
+void api_handle(void *ctx, net_request *rq) {
+    api *a = ctx;
+    api_http *h = rq->user ? rq->user : begin(a, rq);
+    if (!h) return;
+    trace_root t;
+    char name[TRACE_NAME_MAX];
+    api_trace_begin(&t, rq, h, name);
+    handle(a, rq, h); /* the request is gone with its answer */
+    trace_root_end(&t, true);
 }

@@ -40,7 +40,10 @@ struct keys {
 static const struct {
     const char *name;
     unsigned bit;
-} scope_names[] = {{"search", SCOPE_SEARCH}, {"write", SCOPE_WRITE}, {"admin", SCOPE_ADMIN}};
+} scope_names[] = {{"search", SCOPE_SEARCH},
+                   {"write", SCOPE_WRITE},
+                   {"admin", SCOPE_ADMIN},
+                   {"metrics", SCOPE_METRICS}};
 
 const char *keys_scope_name(unsigned scope) {
     for (size_t i = 0; i < COUNT_OF(scope_names); i++)

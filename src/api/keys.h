@@ -23,7 +23,14 @@
 #include "base/base.h"
 #include "os/os.h"
 
-enum { SCOPE_NONE = 0, SCOPE_SEARCH = 1, SCOPE_WRITE = 2, SCOPE_ADMIN = 4, SCOPE_ALL = 7 };
+enum {
+    SCOPE_NONE = 0,
+    SCOPE_SEARCH = 1,
+    SCOPE_WRITE = 2,
+    SCOPE_ADMIN = 4,
+    SCOPE_METRICS = 8,
+    SCOPE_ALL = 15
+};
 
 #define KEYS_MAX      1000
 #define KEY_ID_LEN    12 /* lower-case base32 digits */

@@ -129,7 +129,7 @@ static void bad_names_and_scopes(void **state) {
     assert_int_equal(keys_new(k, STR("\xff"), SCOPE_ALL, token), ERR_INVALID);
     assert_int_equal(keys_new(k, STR("a"), 0, token), ERR_INVALID);
     assert_string_equal(err_field(), "scopes");
-    assert_int_equal(keys_new(k, STR("a"), 8, token), ERR_INVALID);
+    assert_int_equal(keys_new(k, STR("a"), 16, token), ERR_INVALID);
     unsigned s;
     assert_int_equal(keys_scopes_parse(STR("search, admin"), &s), OK);
     assert_int_equal(s, SCOPE_SEARCH | SCOPE_ADMIN);

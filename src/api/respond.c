@@ -65,6 +65,8 @@ size_t api_headers(net_request *rq, const api_http *h, const api_answer *r, net_
 void api_respond(net_request *rq, const api_http *h, api_answer *r) {
     net_header headers[API_HEADERS_MAX];
     size_t n = api_headers(rq, h, r, headers);
+    trace_root_number("http.response.status_code", r->status);
+    if (r->status >= 500) trace_root_fail(net_status_text(r->status));
     net_respond(rq, r->status, headers, n, r->body, r->own);
 }
 

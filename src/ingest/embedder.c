@@ -8,6 +8,8 @@
  */
 #include "ingest/ingest.h"
 
+#include "obs/metrics.h"
+
 enum {
     BATCH_TEXTS = 32, /* bigger batches are no faster on one core and hold the thread for longer */
     WAIT_MS = 1000,
@@ -99,6 +101,14 @@ static err embed_rows(embedder *e, const store_row *rows, size_t n, arena *a, ou
     return OK;
 }
 
+static void tell(const store_row *rows, size_t n, uint64_t start) {
+    trace_context c;
+    metric_record(M_FOLD_SECONDS, FOLD_EMBED, clock_mono_ns() - start);
+    metric_add(M_FOLD_RECORDS, FOLD_EMBED, n);
+    for (size_t i = 0; i < n; i++)
+        if (trace_recall(rows[i].text_hash, &c)) trace_follow(&c, "fold.embed", start);
+}
+
 static err one_batch(embedder *e, arena *a) {
     store_row *rows;
     size_t n;
@@ -106,8 +116,13 @@ static err one_batch(embedder *e, arena *a) {
     TRY(shard_pending(e->s, BATCH_TEXTS, WAIT_MS, a, &rows, &n));
     if (n == 0) return OK;
     uint64_t t0 = clock_mono_ns();
-    TRY(embed_rows(e, rows, n, a, &o));
-    TRY(shard_put_vectors(e->s, o.out, n));
+    trace_root r;
+    trace_root_begin(&r, "fold.embed batch", SPAN_CONSUMER, (str){"", 0});
+    err rc = embed_rows(e, rows, n, a, &o);
+    if (rc == OK) rc = shard_put_vectors(e->s, o.out, n);
+    if (rc == OK) tell(rows, n, t0);
+    trace_root_end(&r, rc == OK);
+    TRY(rc);
     count(e, n, o.failed, o.tokens, clock_mono_ns() - t0);
     return OK;
 }

@@ -25,6 +25,8 @@
  */
 #include "journal/journal_int.h"
 
+#include "obs/metrics.h"
+
 /* --- state shared with other files ----------------------------------------------------------- */
 
 void journal_add_segment_locked(journal *j, segment s) {
@@ -78,6 +80,7 @@ static err timed_sync(journal *j, file *f) {
     uint64_t before = clock_mono_ns();
     err rc = file_datasync(f);
     uint64_t ns = clock_mono_ns() - before;
+    metric_record(M_JOURNAL_FSYNC_SECONDS, 0, ns);
     mutex_lock(&j->mu);
     j->stats.fsyncs++;
     j->stats.fsync_ns_sum += ns;
@@ -458,11 +461,23 @@ static void enqueue_locked(journal *j, request *r) {
     if (!r->done) j->queue_waiters++;
 }
 
+static void count_append(const journal_entry *entries, size_t n, uint64_t start) {
+    uint64_t end = clock_mono_ns(), bytes = 0;
+    for (size_t i = 0; i < n; i++) bytes += entries[i].key.len + entries[i].body.len;
+    metric_record(M_JOURNAL_APPEND_SECONDS, 0, end - start);
+    metric_record(M_JOURNAL_BATCH, 0, n);
+    metric_add(M_JOURNAL_RECORDS, 0, n);
+    metric_add(M_JOURNAL_BYTES, 0, bytes);
+    span s = span_closed("journal.append", start, end);
+    span_number(&s, "kith.journal.records", (int64_t)n);
+}
+
 err journal_append(journal *j, const journal_entry *entries, size_t n, uint64_t *first,
                    uint64_t *last) {
     *first = *last = 0;
     request *r;
     TRY(request_new(j, entries, n, &r));
+    uint64_t start = clock_mono_ns();
     mutex_lock(&j->mu);
     err rc = admit_locked(j);
     while (rc == OK && is_full_locked(j, r)) {
@@ -486,6 +501,7 @@ err journal_append(journal *j, const journal_entry *entries, size_t n, uint64_t 
     }
     mutex_unlock(&j->mu);
     mem_free(r);
+    if (rc == OK) count_append(entries, n, start);
     return rc;
 }
 

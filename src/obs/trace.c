@@ -164,6 +164,15 @@ void span_end(span *s) {
     trace_here.span = s->above;
 }
 
+span span_closed(const char *name, uint64_t start_ns, uint64_t end_ns) {
+    span s = span_begin(name);
+    if (!s.data) return s;
+    s.data->start_ns = start_ns + (uint64_t)mine->wall;
+    s.data->end_ns = end_ns + (uint64_t)mine->wall;
+    trace_here.span = s.above;
+    return s;
+}
+
 void span_kind_set(span *s, span_kind kind) {
     if (s->data) s->data->kind = kind;
 }
@@ -198,6 +207,22 @@ void span_number(span *s, const char *key, int64_t value) {
 void span_fail(span *s, const char *type) {
     if (s->data) s->data->failed = true;
     span_text(s, "error.type", str_of(type));
+}
+
+static bool root_of(span *s) {
+    *s = (span){NULL, 0};
+    if (mine && mine->count && (trace_here.trace.hi | trace_here.trace.lo))
+        s->data = &mine->spans[0];
+    return s->data != NULL;
+}
+
+void trace_root_number(const char *key, int64_t value) {
+    span s;
+    if (root_of(&s)) span_number(&s, key, value);
+}
+void trace_root_fail(const char *type) {
+    span s;
+    if (root_of(&s)) span_fail(&s, type);
 }
 
 /* ---- traces ------------------------------------------------------------------------------------ */
@@ -239,12 +264,15 @@ static void keep(const buffer *b, bool slow) {
 
 void trace_root_end(trace_root *r, bool ok) {
     if (r->span.data && !ok) r->span.data->failed = true;
+    if (r->span.data) ok = !r->span.data->failed;
     span_end(&r->span);
     if (r->nested || !r->span.data) return;
     buffer *b = mine;
     const span_data *root = r->span.data;
-    bool slow = !ok || root->end_ns - root->start_ns >=
-                           atomic_load_explicit(&state.slow_ns, memory_order_relaxed);
+    bool slow =
+        root->kind == SPAN_SERVER &&
+        root->end_ns - root->start_ns >= atomic_load_explicit(&state.slow_ns, memory_order_relaxed);
+    slow |= !ok;
     if (slow || trace_here.sampled) keep(b, slow);
     if (b->lost) atomic_fetch_add_explicit(&state.lost, b->lost, memory_order_relaxed);
     b->lost = 0;

@@ -9,7 +9,7 @@
  *
  * A trace is written into a buffer of its thread, TRACE_SPANS_MAX spans of at most TRACE_ATTRS_MAX
  * attributes; what is over that is counted and lost. At the end it is kept when it was sampled (by
- * the caller's flag, else by the ratio), when it failed, or when it was slow. What is kept goes to a
+ * the caller's flag, else by the ratio), when it failed, or when it is a request's and was slow. What is kept goes to a
  * ring of slow ones for people (trace_slow) and to the queue of the exporter (export.h).
  * Spans of a thread nest strictly. Text of attributes is copied, at most TRACE_TEXT_MAX bytes: never
  * a user's text, a vector or a key. Names are constants.
@@ -106,6 +106,11 @@ void span_rename(span *s, const char *name);
 void span_fail(span *s, const char *type); /* error.type */
 void span_text(span *s, const char *key, str value);
 void span_number(span *s, const char *key, int64_t value);
+/* A span that is over: between two monotonic times. */
+span span_closed(const char *name, uint64_t start_ns, uint64_t end_ns);
+/* For the open trace's first span, from anywhere below it on this thread. */
+void trace_root_number(const char *key, int64_t value);
+void trace_root_fail(const char *type);
 
 /* ---- context on the wire ---- */
 

@@ -8,6 +8,8 @@
  */
 #include "provider/provider_int.h"
 
+#include "obs/metrics.h"
+
 #include <math.h>
 
 enum { QUERIES = 4096, WAYS = 8, SPACE_MAX = 128 };
@@ -86,6 +88,39 @@ static err check_vectors(const provider *p, const float *v, size_t n) {
     return OK;
 }
 
+/* "local" of "local/all-minilm-l6-v2/f32/384/cosine". */
+static void maker_of(const provider *p, char out[METRIC_LABEL_MAX]) {
+    size_t n = strcspn(p->space, "/");
+    if (n >= METRIC_LABEL_MAX) n = METRIC_LABEL_MAX - 1;
+    memcpy(out, p->space, n);
+    out[n] = 0;
+}
+
+static void count_call(const provider *p, embed_task task, size_t n, uint64_t tokens,
+                       uint64_t start, err rc) {
+    static const char *const tasks[] = {"document", "query", "similarity"};
+    char maker[METRIC_LABEL_MAX];
+    uint64_t end = clock_mono_ns();
+    maker_of(p, maker);
+    const char *timed[] = {maker, tasks[task]}, *outcome[] = {maker, rc == OK ? "ok" : "error"},
+               *reason[] = {maker, err_name(rc)};
+    metric_record(M_EMBED_SECONDS, metric_series(M_EMBED_SECONDS, timed), end - start);
+    metric_add(M_EMBED_REQUESTS, metric_series(M_EMBED_REQUESTS, outcome), 1);
+    if (rc != OK) metric_add(M_EMBED_FAILURES, metric_series(M_EMBED_FAILURES, reason), 1);
+    if (rc == OK) {
+        metric_add(M_EMBED_TEXTS, metric_series(M_EMBED_TEXTS, timed), n);
+        metric_add(M_EMBED_TOKENS, metric_series(M_EMBED_TOKENS, timed), tokens);
+    }
+    span s = span_closed("embeddings", start, end);
+    span_kind_set(&s, SPAN_CLIENT);
+    span_text(&s, "gen_ai.operation.name", STR("embeddings"));
+    span_text(&s, "gen_ai.provider.name", str_of(maker));
+    span_text(&s, "gen_ai.request.model", str_of(p->space));
+    span_number(&s, "gen_ai.embeddings.dimension.count", p->dim);
+    span_number(&s, "gen_ai.usage.input_tokens", (int64_t)tokens);
+    if (rc != OK) span_fail(&s, err_name(rc));
+}
+
 err provider_embed(provider *p, const str *texts, size_t n, embed_task task, float *out,
                    embed_usage *usage) {
     embed_usage none;
@@ -95,8 +130,11 @@ err provider_embed(provider *p, const str *texts, size_t n, embed_task task, flo
         return err_set_field(ERR_INVALID, "texts", "texts: expected at most %zu, got %zu",
                              p->texts_max, n);
     if (n == 0) return OK;
-    TRY(p->ops->embed(p->self, texts, n, task, out, usage));
-    return check_vectors(p, out, n);
+    uint64_t start = clock_mono_ns();
+    err rc = p->ops->embed(p->self, texts, n, task, out, usage);
+    if (rc == OK) rc = check_vectors(p, out, n);
+    count_call(p, task, n, usage->tokens, start, rc);
+    return rc;
 }
 
 /* The slot that holds `key`, or the one to use for it. mu is held. */
@@ -121,6 +159,7 @@ err provider_embed_query(provider *p, str text, float *out, bool *was_cached) {
     }
     mutex_unlock(&p->mu);
     if (was_cached) *was_cached = hit;
+    metric_add(M_QUERY_CACHE, hit ? CACHE_HIT : CACHE_MISS, 1);
     if (hit) return OK;
     TRY(provider_embed(p, &text, 1, EMBED_QUERY, out, NULL));
     mutex_lock(&p->mu);

@@ -112,7 +112,7 @@ static void print_key(const key_info *i, bool json, bool first) {
     time_format(i->created_ms, at);
     strbuf scopes;
     strbuf_init(&scopes, 64);
-    for (unsigned bit = 1; bit <= SCOPE_ADMIN; bit <<= 1)
+    for (unsigned bit = 1; bit <= SCOPE_METRICS; bit <<= 1)
         if (i->scopes & bit)
             strbuf_addf(&scopes, "%s%s", scopes.len ? "," : "", keys_scope_name(bit));
     str s = strbuf_str(&scopes);
@@ -157,7 +157,8 @@ int command_key(int argc, char **argv) {
     const arg args[] = {
         {"data", ARG_STR, &dir, "DIR", "data directory (default kith-data)", "KITH_DIR"},
         {"name", ARG_STR, &name, "NAME", "whom or what the key is for", NULL},
-        {"scopes", ARG_STR, &scopes, "LIST", "search, write, admin (default search)", NULL},
+        {"scopes", ARG_STR, &scopes, "LIST", "search, write, admin, metrics (default search)",
+         NULL},
         {"json", ARG_BOOL, &json, NULL, "print JSON, for scripts", NULL},
     };
     args_spec spec = {.command = "key",

@@ -9,6 +9,7 @@
 
 #include "ingest/ingest.h"
 #include "obs/obs.h"
+#include "role/telemetry.h"
 #include "role/term.h"
 
 #include <stdio.h>
@@ -37,6 +38,7 @@ struct instance {
     shard *shard;
     searcher *searcher;
     embedder *embedder;
+    telemetry *telemetry;
     progress progress;
     bool announced;
 };
@@ -117,6 +119,11 @@ static double embed_rate(void *ctx) {
     return st.texts_per_s;
 }
 
+static err observe(void *ctx, strbuf *b) {
+    instance *k = ctx;
+    return telemetry_json(k->telemetry, b);
+}
+
 /* ---- opening ---- */
 
 static err check_dir(const instance *k) {
@@ -151,6 +158,7 @@ static err open_server(instance *k) {
     n.handler = api_handle;
     n.inline_handler = api_inline;
     n.route = api_route_request;
+    n.done = api_done;
     TRY(net_server_open(&n, &k->server));
     bool v6 = strchr(host, ':') != NULL;
     snprintf(k->url, sizeof k->url, "http://%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "",
@@ -195,11 +203,15 @@ static err open_all(instance *k) {
                       .files = ui_files,
                       .file_count = ui_files_count,
                       .embed_rate = embed_rate,
+                      .observe = observe,
                       .log = on_notice,
                       .ctx = k};
+    TRY(telemetry_open(k->dir, &k->telemetry));
     TRY(api_open(&ao, &k->api));
     TRY(open_server(k));
+    telemetry_server(k->telemetry, k->server, k->workers);
     TRY(open_folds(k));
+    telemetry_parts(k->telemetry, k->shard, k->searcher, k->provider, k->embedder);
     return k->o.announce ? announce(k) : OK;
 }
 
@@ -228,8 +240,10 @@ void instance_close(instance *k) {
         err rc = fs_unlink(fs_real(), path); /* a stale one is seen as such by its readers */
         (void)rc;
     }
+    telemetry_stop(k->telemetry);
     net_server_close(k->server, GRACE_MS);
     pool_close(k->workers);
+    telemetry_close(k->telemetry);
     embedder_stop(k->embedder);
     searcher_close(k->searcher);
     shard_close(k->shard);

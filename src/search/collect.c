@@ -97,6 +97,7 @@ static err rounds(page *g, bool *more) {
         bool left;
         TRY(retrieve(g->x, g->p, &g->r, depth, &c));
         TRY(take_all(g, &c, &left));
+        lap(&g->r.scratch->laps, STAGE_HYDRATE);
         if (g->p->group) count_threads(g, &c);
         *more = c.more || left;
         if (g->count == g->p->limit || !c.more) return OK;

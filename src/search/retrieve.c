@@ -168,6 +168,7 @@ static err list_both(gather *g, searcher *x) {
     bool words = g->p->mode != MODE_MEANING, meaning = g->p->mode != MODE_WORDS && g->p->vector;
     err rc = OK;
     if (words) TRY(list_words(g));
+    lap(&g->s->laps, STAGE_WORDS);
     uint32_t *docs = arena_alloc(g->a, (g->cap + 1) * sizeof *docs);
     if (!docs) return ERR_NO_MEMORY;
     if (meaning) {
@@ -175,6 +176,7 @@ static err list_both(gather *g, searcher *x) {
         rc = list_meaning(g, h);
         if (rc == OK && words) rc = cross_meaning(g, h, docs);
         shard_vectors_end(x->shard);
+        lap(&g->s->laps, STAGE_VECTORS);
         TRY(rc);
     }
     if (!words || !meaning) return OK;
@@ -305,6 +307,7 @@ static err under_lock(gather *g, searcher *x, round_state *r) {
         TRY(count_given(p, g->w, r, g->a));
     }
     TRY(filter_compile(p, r, g->w, g->s, g->a, &g->set));
+    lap(&g->s->laps, STAGE_FILTER);
     if (r->rounds == 0) r->matching = g->set.matching;
     TRY(gather_init(g));
     if (p->mode == MODE_LATEST)
@@ -321,8 +324,10 @@ err retrieve(searcher *x, const plan *p, round_state *r, size_t depth, candidate
     shard_words_begin(x->shard, &w);
     err rc = under_lock(&g, x, r);
     shard_words_end(x->shard);
+    lap(&r->scratch->laps, STAGE_FUSE);
     TRY(rc);
     order(&g);
+    lap(&r->scratch->laps, STAGE_RANK);
     r->rounds++;
     if (r->as_of == 0) r->as_of = r->lsn;
     *out = (candidates){g.items, g.count, g.more};

@@ -80,12 +80,16 @@ void searcher_close(searcher *x) {
 
 /* ---- running a plan ----------------------------------------------------------------------- */
 
-static err query_vector(searcher *x, plan *p, arena *a) {
+static err query_vector(searcher *x, plan *p, search_scratch *s, arena *a) {
     if (p->mode == MODE_WORDS || p->mode == MODE_LATEST) return OK;
     bool cached = false;
     float *v = arena_alloc(a, shard_dim(x->shard) * sizeof *v);
     if (!v) return ERR_NO_MEMORY;
-    if (provider_embed_query(x->provider, p->query.text, v, &cached) != OK) {
+    lap(&s->laps, STAGE_PLAN);
+    err rc = provider_embed_query(x->provider, p->query.text, v, &cached);
+    lap(&s->laps, STAGE_EMBED);
+    if (rc != OK) {
+        metric_add(M_SEARCH_DEGRADED, DEGRADED_WORDS_ONLY, 1);
         p->degraded = true;
         p->mode = MODE_WORDS;
         return OK;
@@ -100,17 +104,18 @@ static err wait_for(searcher *x, uint64_t lsn) {
     return shard_wait(x->shard, STR(""), lsn, WAIT_APPLIED, SEARCH_WAIT_MS);
 }
 
-static err search_plan(searcher *x, const Kith__V1__SearchRequest *req, arena *a, plan **out) {
-    plan *p = arena_alloc(a, sizeof *p);
+static err search_plan(searcher *x, const Kith__V1__SearchRequest *req, search_scratch *s, arena *a,
+                       plan **out) {
+    plan *p = arena_zalloc(a, 1, sizeof *p);
     if (!p) return ERR_NO_MEMORY;
     *out = p;
     TRY(plan_search(req, a, p));
     TRY(wait_for(x, req->min_lsn));
-    return query_vector(x, p, a);
+    return query_vector(x, p, s, a);
 }
 
 static err similar_plan(searcher *x, const Kith__V1__SimilarRequest *req, arena *a, plan **out) {
-    plan *p = arena_alloc(a, sizeof *p);
+    plan *p = arena_zalloc(a, 1, sizeof *p);
     if (!p) return ERR_NO_MEMORY;
     *out = p;
     TRY(plan_similar(req, a, p));
@@ -119,8 +124,45 @@ static err similar_plan(searcher *x, const Kith__V1__SimilarRequest *req, arena 
 
 static err run(searcher *x, plan *p, search_scratch *s, arena *a, Kith__V1__SearchResponse **out) {
     collection c;
+    lap(&s->laps, STAGE_PLAN);
     TRY(collect(x, p, s, a, &c));
-    return present(x, p, &c, s, a, out);
+    err rc = present(x, p, &c, s, a, out);
+    lap(&s->laps, STAGE_HYDRATE);
+    return rc;
+}
+
+/* The stages as metrics, and as spans one behind another: a stage that ran in several rounds is
+ * shown once. */
+static void tell_stages(const search_laps *l) {
+    static const char *const names[STAGE_COUNT] = {
+        "search.plan",    "search.embed", "search.filter", "search.words",
+        "search.vectors", "search.fuse",  "search.rank",   "search.hydrate"};
+    uint64_t at = l->start_ns;
+    for (unsigned i = 0; i < STAGE_COUNT; i++) {
+        if (!l->ns[i]) continue;
+        metric_record(M_SEARCH_STAGE_SECONDS, i, l->ns[i]);
+        span_closed(names[i], at, at + l->ns[i]);
+        at += l->ns[i];
+    }
+}
+
+static unsigned type_of(const plan *p, bool similar) {
+    static const unsigned types[] = {SEARCH_HYBRID, SEARCH_WORDS, SEARCH_MEANING, SEARCH_LATEST};
+    return similar ? SEARCH_SIMILAR : p ? types[p->mode] : SEARCH_HYBRID;
+}
+
+static void tell(unsigned type, const search_laps *l, err rc, const Kith__V1__SearchResponse *r) {
+    if (rc != OK || !r) {
+        metric_add(M_SEARCHES, type * OUTCOME_COUNT + OUTCOME_ERROR, 1);
+        return;
+    }
+    unsigned outcome = r->n_hits ? OUTCOME_OK : OUTCOME_ZERO;
+    metric_add(M_SEARCHES, type * OUTCOME_COUNT + outcome, 1);
+    metric_record(M_SEARCH_SECONDS, search_series(type, r->n_hits), l->last_ns - l->start_ns);
+    if (r->n_hits) metric_record(M_QUERY_SCORE, 0, (uint64_t)(MAX(r->hits[0]->score, 0) * 1000));
+    tell_stages(l);
+    trace_root_number("kith.search.hits", (int64_t)r->n_hits);
+    trace_root_number("kith.search.matching", r->matching);
 }
 
 static err finish(searcher *x, uint64_t start_ns, err rc, arena *a, Kith__V1__SearchResponse *r) {
@@ -146,28 +188,40 @@ static err finish(searcher *x, uint64_t start_ns, err rc, arena *a, Kith__V1__Se
 
 err search_run(searcher *x, const Kith__V1__SearchRequest *req, arena *a,
                Kith__V1__SearchResponse **out) {
-    uint64_t start = clock_mono_ns();
+    search_laps l;
     search_scratch *s = NULL;
-    plan *p;
+    plan *p = NULL;
+    laps_begin(&l);
     err rc = searcher_scratch_get(x, &s);
     *out = NULL;
-    if (rc == OK) rc = search_plan(x, req, a, &p);
-    if (rc == OK) rc = run(x, p, s, a, out);
+    if (rc == OK) {
+        s->laps = l;
+        rc = search_plan(x, req, s, a, &p);
+        if (rc == OK) rc = run(x, p, s, a, out);
+        l = s->laps;
+    }
     searcher_scratch_put(x, s);
-    return finish(x, start, rc, a, *out);
+    tell(type_of(p, false), &l, rc, *out);
+    return finish(x, l.start_ns, rc, a, *out);
 }
 
 err search_similar(searcher *x, const Kith__V1__SimilarRequest *req, arena *a,
                    Kith__V1__SearchResponse **out) {
-    uint64_t start = clock_mono_ns();
+    search_laps l;
     search_scratch *s = NULL;
-    plan *p;
+    plan *p = NULL;
+    laps_begin(&l);
     err rc = searcher_scratch_get(x, &s);
     *out = NULL;
-    if (rc == OK) rc = similar_plan(x, req, a, &p);
-    if (rc == OK) rc = run(x, p, s, a, out);
+    if (rc == OK) {
+        s->laps = l;
+        rc = similar_plan(x, req, a, &p);
+        if (rc == OK) rc = run(x, p, s, a, out);
+        l = s->laps;
+    }
     searcher_scratch_put(x, s);
-    return finish(x, start, rc, a, *out);
+    tell(type_of(p, true), &l, rc, *out);
+    return finish(x, l.start_ns, rc, a, *out);
 }
 
 static err ids_of(const collection *c, str exclude, size_t k, arena *a, search_id_list *out) {
@@ -188,7 +242,10 @@ err search_ids(searcher *x, const Kith__V1__SearchRequest *req, str exclude, siz
     if (k >= SEARCH_DEPTH_MAX)
         return err_set(ERR_INVALID, "k: expected under %d", SEARCH_DEPTH_MAX);
     err rc = searcher_scratch_get(x, &s);
-    if (rc == OK) rc = search_plan(x, req, a, &p);
+    if (rc == OK) {
+        laps_begin(&s->laps);
+        rc = search_plan(x, req, s, a, &p);
+    }
     if (rc == OK) {
         p->limit = k + (exclude.len > 0);
         rc = collect(x, p, s, a, &c);

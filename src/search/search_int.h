@@ -11,6 +11,7 @@
 #ifndef KITH_SEARCH_INT_H
 #define KITH_SEARCH_INT_H
 
+#include "obs/metrics.h"
 #include "search/cursor.h"
 #include "search/fuse.h"
 #include "search/histogram.h"
@@ -51,8 +52,25 @@ typedef struct plan {
     bool degraded;
 } plan;
 
+/* Where the time of a search goes: each lap belongs to the stage that it ends. They add up to the
+ * whole, since every lap begins where the last one ended. */
+typedef struct search_laps {
+    uint64_t start_ns, last_ns;
+    uint64_t ns[STAGE_COUNT];
+} search_laps;
+static inline void laps_begin(search_laps *l) {
+    *l = (search_laps){.start_ns = clock_mono_ns()};
+    l->last_ns = l->start_ns;
+}
+static inline void lap(search_laps *l, unsigned stage) {
+    uint64_t now = clock_mono_ns();
+    l->ns[stage] += now - l->last_ns;
+    l->last_ns = now;
+}
+
 /* Scratch of one search at a time. */
 typedef struct search_scratch {
+    search_laps laps;
     lexical_scratch *lexical;
     hnsw_scratch *hnsw;
     uint64_t *bits;   /* the filter of the round at hand */

@@ -23,6 +23,7 @@ typedef struct op {
     store_change change;
     const uint8_t *f16;
     size_t f16_size;
+    trace_context trace; /* of the request; sampled or none */
 } op;
 
 typedef struct batch {
@@ -95,6 +96,7 @@ static err store_post_put(shard *s, const journal_record *r, arena *a, op *o) {
     o->doc = o->change.doc;
     o->text_hash = o->change.text_hash;
     o->post = m->post;
+    o->trace = shard_trace_unpack(m->trace);
     return OK;
 }
 
@@ -316,6 +318,13 @@ static err op_run(shard *s, const op *o, arena *a) {
     }
 }
 
+/* One record is in store and words: its trace, when it has one, goes on. */
+static void follow_trace(const op *o, uint64_t start) {
+    if (!o->trace.sampled) return;
+    trace_follow(&o->trace, "fold.words", start);
+    trace_remember(o->text_hash, &o->trace);
+}
+
 static void mark_erased(shard *s) {
     mutex_lock(&s->mu);
     if (!s->erased_ns) s->erased_ns = clock_mono_ns();
@@ -328,6 +337,7 @@ static void index_batch(shard *s, batch *b) {
     arena_init(&a, 64 * MIB);
     for (size_t i = 0; i < b->count; i++) {
         const op *o = &b->ops[i];
+        uint64_t start = clock_mono_ns();
         for (;;) {
             arena_reset(&a);
             err rc = op_run(s, o, &a);
@@ -337,6 +347,7 @@ static void index_batch(shard *s, batch *b) {
             shard_pause(s);
             if (shard_closing(s)) break;
         }
+        follow_trace(o, start);
         if (o->kind == OP_DELETE || (o->kind == OP_PUT && o->change.old)) mark_erased(s);
     }
     arena_deinit(&a);
@@ -352,11 +363,7 @@ static void set_applied(shard *s, const journal_record *last) {
     mutex_unlock(&s->mu);
 }
 
-/* One batch; *idle when there was none. */
-static err apply_step(shard *s, journal_reader *r, batch *b, bool *idle) {
-    TRY(batch_read(b, r));
-    *idle = b->count == 0;
-    if (*idle) return OK;
+static err apply_batch(shard *s, batch *b, uint64_t start) {
     mutex_lock(&s->gate);
     err rc;
     while ((rc = store_batch(s, b)) != OK) {
@@ -366,10 +373,31 @@ static err apply_step(shard *s, journal_reader *r, batch *b, bool *idle) {
         if (shard_closing(s)) return ERR_CANCELLED;
         mutex_lock(&s->gate);
     }
+    uint64_t stored = clock_mono_ns();
+    span_closed("fold.store", start, stored);
+    metric_record(M_FOLD_SECONDS, FOLD_STORE, stored - start);
+    metric_add(M_FOLD_RECORDS, FOLD_STORE, b->count);
     index_batch(s, b);
+    span_closed("fold.words", stored, clock_mono_ns());
+    metric_record(M_FOLD_SECONDS, FOLD_WORDS, clock_mono_ns() - stored);
+    metric_add(M_FOLD_RECORDS, FOLD_WORDS, b->count);
     set_applied(s, &b->records[b->count - 1]);
     mutex_unlock(&s->gate);
     return OK;
+}
+
+/* One batch; *idle when there was none. */
+static err apply_step(shard *s, journal_reader *r, batch *b, bool *idle) {
+    TRY(batch_read(b, r));
+    *idle = b->count == 0;
+    if (*idle) return OK;
+    uint64_t start = clock_mono_ns();
+    trace_root t;
+    trace_root_begin(&t, "fold.apply batch", SPAN_CONSUMER, (str){"", 0});
+    err rc = apply_batch(s, b, start);
+    span_number(&t.span, "db.operation.batch.size", (int64_t)b->count);
+    trace_root_end(&t, rc == OK || rc == ERR_CANCELLED);
+    return rc;
 }
 
 void shard_apply_main(void *arg) {

@@ -3,6 +3,7 @@
 #define KITH_SHARD_INT_H
 
 #include "journal/journal.h"
+#include "obs/metrics.h"
 #include "shard/shard.h"
 
 enum {
@@ -84,6 +85,21 @@ void shard_notice(shard *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool shard_closing(shard *s);
 /* Sleeps RETRY_MS or until closing. */
 void shard_pause(shard *s);
+
+/* Where a request's trace stands in a record; it goes on in the folds. */
+enum { TRACE_BYTES = 24 };
+static inline ProtobufCBinaryData shard_trace_pack(const trace_context *c,
+                                                   uint8_t out[TRACE_BYTES]) {
+    const uint64_t parts[] = {c->trace.hi, c->trace.lo, c->span};
+    for (size_t i = 0; i < TRACE_BYTES; i++) out[i] = (uint8_t)(parts[i / 8] >> (56 - 8 * (i % 8)));
+    return (ProtobufCBinaryData){TRACE_BYTES, out};
+}
+static inline trace_context shard_trace_unpack(ProtobufCBinaryData b) {
+    uint64_t parts[3] = {0, 0, 0};
+    for (size_t i = 0; b.len == TRACE_BYTES && i < TRACE_BYTES; i++)
+        parts[i / 8] = parts[i / 8] << 8 | b.data[i];
+    return (trace_context){{parts[0], parts[1]}, parts[2], b.len == TRACE_BYTES};
+}
 
 /* shard_apply.c */
 void shard_apply_main(void *arg);

@@ -86,7 +86,9 @@ static err pack_post(packer *k, const Kith__V1__Post *post, Kith__V1__Post *copy
         copy->created_at = &now;
     }
     Kith__V1__PostPut body = KITH__V1__POST_PUT__INIT;
+    uint8_t trace[TRACE_BYTES];
     body.post = copy;
+    if (trace_here.sampled) body.trace = shard_trace_pack(&trace_here, trace);
     size_t n = kith__v1__post_put__get_packed_size(&body);
     uint8_t *p = arena_alloc(&k->mem, n);
     if (!p) return ERR_NO_MEMORY;

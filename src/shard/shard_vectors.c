@@ -13,6 +13,7 @@
  */
 #include "shard/shard_int.h"
 
+#include "obs/metrics.h"
 #include "vec/vec.h"
 
 enum { CATCH_UP_BATCH = 256 };
@@ -99,9 +100,18 @@ static err put_vector(shard *s, const vector_job *j) {
     return rc;
 }
 
+static void count_job(const vector_job *j, uint64_t start) {
+    trace_context c;
+    metric_record(M_FOLD_SECONDS, FOLD_VECTORS, clock_mono_ns() - start);
+    metric_add(M_FOLD_RECORDS, FOLD_VECTORS, 1);
+    if (trace_recall(j->text_hash, &c)) trace_follow(&c, "fold.vectors", start);
+}
+
 static void run_job(shard *s, const vector_job *j) {
+    uint64_t start = clock_mono_ns();
     for (;;) {
         err rc = put_vector(s, j);
+        if (rc == OK) count_job(j, start);
         if (rc == OK || shard_closing(s)) return;
         shard_notice(s, "graph: document %u: %s", j->doc, err_detail());
         if (rc != ERR_NO_MEMORY) {

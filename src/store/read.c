@@ -11,6 +11,11 @@
  */
 #include "store/store_int.h"
 
+#include "obs/metrics.h"
+#include "os/os.h"
+
+enum { SLOW_NS = 5000000 };
+
 static err begin(store_reader *r) {
     if (r->in_read) return OK;
     TRY(store_run(&r->c, r->c.sql[SQL_BEGIN_READ]));
@@ -29,16 +34,30 @@ static err one_row(store_reader *r, sqlite3_stmt *q, arena *a, store_row *out) {
     return rc;
 }
 
+/* Slower statements are spans of their own. */
+static err timed(unsigned op, uint64_t start, err rc) {
+    uint64_t end = clock_mono_ns();
+    metric_record(M_STORE_SECONDS, op, end - start);
+    if (end - start < SLOW_NS) return rc;
+    span s = span_closed("sqlite slow statement", start, end);
+    span_kind_set(&s, SPAN_CLIENT);
+    span_text(&s, "db.system.name", STR("sqlite"));
+    span_text(&s, "db.operation.name", STR("SELECT"));
+    return rc;
+}
+
 err store_get(store_reader *r, str id, arena *a, store_row *out) {
+    uint64_t t = clock_mono_ns();
     TRY(begin(r));
     store_bind_str(r->c.sql[SQL_GET], 1, id);
-    return one_row(r, r->c.sql[SQL_GET], a, out);
+    return timed(STORE_OP_GET, t, one_row(r, r->c.sql[SQL_GET], a, out));
 }
 
 err store_get_doc(store_reader *r, uint32_t doc, arena *a, store_row *out) {
+    uint64_t t = clock_mono_ns();
     TRY(begin(r));
     sqlite3_bind_int64(r->c.sql[SQL_GET_DOC], 1, doc);
-    return one_row(r, r->c.sql[SQL_GET_DOC], a, out);
+    return timed(STORE_OP_GET, t, one_row(r, r->c.sql[SQL_GET_DOC], a, out));
 }
 
 err store_doc_of(store_reader *r, str id, uint32_t *doc) {
@@ -91,13 +110,14 @@ static int64_t sql_limit(size_t limit) {
 
 err store_thread(store_reader *r, str root, const store_thread_pos *after, size_t limit, arena *a,
                  store_row **rows, size_t *count) {
+    uint64_t t = clock_mono_ns();
     TRY(begin(r));
     sqlite3_stmt *q = r->c.sql[SQL_THREAD];
     store_bind_str(q, 1, root);
     sqlite3_bind_int64(q, 2, after ? after->created_ms : INT64_MIN);
     sqlite3_bind_int64(q, 3, after ? (int64_t)after->doc : -1);
     sqlite3_bind_int64(q, 4, sql_limit(limit));
-    return rows_collect(r, q, a, rows, count);
+    return timed(STORE_OP_THREAD, t, rows_collect(r, q, a, rows, count));
 }
 
 err store_thread_size(store_reader *r, str root, uint64_t *out) {
@@ -113,10 +133,11 @@ err store_thread_size(store_reader *r, str root, uint64_t *out) {
 
 err store_pending(store_reader *r, bool fresh_first, size_t limit, arena *a, store_row **rows,
                   size_t *count) {
+    uint64_t t = clock_mono_ns();
     TRY(begin(r));
     sqlite3_stmt *q = r->c.sql[fresh_first ? SQL_PENDING_NEW : SQL_PENDING_OLD];
     sqlite3_bind_int64(q, 1, sql_limit(limit));
-    return rows_collect(r, q, a, rows, count);
+    return timed(STORE_OP_PENDING, t, rows_collect(r, q, a, rows, count));
 }
 
 static err failure_read(sqlite3_stmt *q, arena *a, store_failure *out) {

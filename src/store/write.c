@@ -23,6 +23,9 @@
  */
 #include "store/store_int.h"
 
+#include "obs/metrics.h"
+#include "os/os.h"
+
 enum { ERASE_WAIT_MS = 250, BUSY_WAIT_MS = 5000 };
 
 static err ready(const store *s) {
@@ -87,6 +90,7 @@ static void checkpoint(store *s) {
 }
 
 err store_commit(store *s, uint64_t position) {
+    uint64_t start = clock_mono_ns();
     err rc = ready(s);
     if (rc == OK) {
         s->now.position = position;
@@ -101,6 +105,7 @@ err store_commit(store *s, uint64_t position) {
     s->in_write = false;
     s->saved = s->now;
     checkpoint(s);
+    metric_record(M_STORE_SECONDS, STORE_OP_COMMIT, clock_mono_ns() - start);
     store_publish(s);
     return OK;
 }
@@ -355,8 +360,11 @@ static err put(store *s, put_work *w, int64_t now_ms, store_change *out) {
 err store_put(store *s, const Kith__V1__Post *post, uint64_t lsn, int64_t now_ms, arena *a,
               store_change *out) {
     TRY(ready(s));
+    uint64_t start = clock_mono_ns();
     put_work w = {.post = post, .lsn = lsn, .mem = a};
-    return spoil(s, put(s, &w, now_ms, out));
+    err rc = spoil(s, put(s, &w, now_ms, out));
+    metric_record(M_STORE_SECONDS, STORE_OP_WRITE, clock_mono_ns() - start);
+    return rc;
 }
 
 /* ---- delete ---- */
