@@ -103,8 +103,8 @@ const metric_info metric_catalog[METRIC_COUNT] = {
     [M_INTERACTIONS_REFUSED] = {.name = "kith_interactions_without_consent_total",
                                 .help = "Interactions that were not kept for want of consent."},
     [M_RECALL_SAMPLES] =
-        {"kith_recall_sampled_hits_total",
-         "Hits of exact search on sampled queries, by whether the graph found them.",
+        {.name = "kith_recall_sampled_hits_total",
+         .help = "Hits of exact search on sampled queries, by whether the graph found them.",
          .labels = {{"result", {"found", "missed"}}}},
     [M_LOG_LINES] = {.name = "kith_log_lines_total",
                      .help = "Lines logged.",
@@ -183,9 +183,9 @@ const metric_info metric_catalog[METRIC_COUNT] = {
                            .open_max = 16,
                            .labels = {OPEN("provider")}},
     [M_RECALL] =
-        {"kith_recall_at_10_ratio",
-         "Live recall@10: share of exact search's hits that the graph found, over the last "
-         "samples."},
+        {.name = "kith_recall_at_10_ratio",
+         .help = "Live recall@10: share of exact search's hits that the graph found, over the last "
+                 "samples."},
     [M_QUALITY_CTR] =
         {.name = "kith_quality_click_through_ratio",
          .help = "Share of searches with impressions that had a click in the first k, over "
@@ -193,14 +193,14 @@ const metric_info metric_catalog[METRIC_COUNT] = {
          .open_max = 4,
          .labels = {OPEN("k")}},
     [M_QUALITY_MRR] =
-        {"kith_quality_click_mrr_ratio",
-         "Mean of 1 / place of the best click, over the last searches that were seen."},
+        {.name = "kith_quality_click_mrr_ratio",
+         .help = "Mean of 1 / place of the best click, over the last searches that were seen."},
     [M_QUALITY_ABANDONED] = {.name = "kith_quality_abandoned_ratio",
                              .help = "Share of searches that were seen, had results and no click."},
     [M_QUALITY_REFORMULATED] =
-        {"kith_quality_reformulated_ratio",
-         "Share of searches without a click that the same client followed by "
-         "another within a minute."},
+        {.name = "kith_quality_reformulated_ratio",
+         .help = "Share of searches without a click that the same client followed by "
+                 "another within a minute."},
     [M_QUALITY_ZERO] = {.name = "kith_quality_zero_result_ratio",
                         .help = "Share of the last searches that found nothing."},
     [M_QUALITY_DRIFT] = {.name = "kith_quality_score_drift",
