@@ -5,6 +5,8 @@
  */
 #include "net/client.h"
 
+#include "obs/trace.h"
+
 #include <curl/curl.h>
 
 enum {
@@ -128,6 +130,14 @@ static err add_header(struct curl_slist **list, const char *line) {
     return OK;
 }
 
+/* A call within a trace tells it, so that what the other side does is seen in it too. */
+static err add_trace(struct curl_slist **list) {
+    char line[sizeof "traceparent: " + TRACEPARENT_LEN] = "traceparent: ";
+    if (!(trace_here.trace.hi | trace_here.trace.lo)) return OK;
+    traceparent_format(&trace_here, line + sizeof "traceparent: " - 1);
+    return add_header(list, line);
+}
+
 err http_call(http_client *c, const http_ask *ask, http_reply *out) {
     struct curl_slist *headers = NULL;
     strbuf url, type;
@@ -139,6 +149,7 @@ err http_call(http_client *c, const http_ask *ask, http_reply *out) {
     err rc = url.rc != OK ? url.rc : type.rc;
     if (rc == OK) rc = add_header(&headers, "Expect:");
     if (rc == OK && c->auth) rc = add_header(&headers, c->auth);
+    if (rc == OK) rc = add_trace(&headers);
     if (rc == OK && ask->content_type) rc = add_header(&headers, type.ptr);
     for (size_t i = 0; rc == OK && i < ask->header_count; i++)
         rc = add_header(&headers, ask->headers[i]);

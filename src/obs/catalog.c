@@ -140,6 +140,10 @@ const metric_info metric_catalog[METRIC_COUNT] = {
                         .help = "Age of the index snapshot; of the process when there is none."},
     [M_SNAPSHOT_LSN] = {.name = "kith_snapshot_lsn",
                         .help = "Journal position that the snapshot holds."},
+    [M_SNAPSHOT_PRESENT] = {.name = "kith_snapshot_present",
+                            .help =
+                                "1 when the snapshot that was written is there; 0 when its file "
+                                "is gone."},
     [M_EMBED_PENDING] = {.name = "kith_embed_pending", .help = "Texts that wait for a vector."},
     [M_EMBED_FAILED] = {.name = "kith_embed_failed", .help = "Texts that cannot be embedded."},
     [M_EMBED_OLDEST] = {.name = "kith_embed_oldest_pending_seconds",

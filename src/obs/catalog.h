@@ -51,6 +51,7 @@ typedef enum metric_id {
     M_DISK_BYTES,
     M_SNAPSHOT_AGE,
     M_SNAPSHOT_LSN,
+    M_SNAPSHOT_PRESENT,
     M_EMBED_PENDING,
     M_EMBED_FAILED,
     M_EMBED_OLDEST,

@@ -9,6 +9,7 @@
 
 #include "ingest/ingest.h"
 #include "obs/obs.h"
+#include "role/otlp_http.h"
 #include "role/telemetry.h"
 #include "role/term.h"
 
@@ -39,6 +40,7 @@ struct instance {
     searcher *searcher;
     embedder *embedder;
     telemetry *telemetry;
+    otlp_http *otlp;
     progress progress;
     bool announced;
 };
@@ -206,6 +208,7 @@ static err open_all(instance *k) {
                       .observe = observe,
                       .log = on_notice,
                       .ctx = k};
+    if (k->o.announce) TRY(otlp_http_open(&k->otlp)); /* not for commands of a moment */
     TRY(telemetry_open(k->dir, &k->telemetry));
     TRY(api_open(&ao, &k->api));
     TRY(open_server(k));
@@ -247,6 +250,7 @@ void instance_close(instance *k) {
     embedder_stop(k->embedder);
     searcher_close(k->searcher);
     shard_close(k->shard);
+    otlp_http_close(k->otlp); /* no thread makes traces any more */
     provider_close(k->provider);
     api_close(k->api);
     keys_close(k->keys);

@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { FILE_MAX_BYTES = 4096 };
@@ -61,6 +62,13 @@ double process_age_s(void) {
     process_stats p;
     process_stats_get(&p);
     return MAX((double)clock_wall_ms() / 1000 - p.start_s, 0);
+}
+
+double process_file_age_s(const char *path) {
+    struct stat st;
+    if (stat(path, &st) != 0) return -1;
+    double at = (double)st.st_mtim.tv_sec + (double)st.st_mtim.tv_nsec / 1e9;
+    return MAX((double)clock_wall_ms() / 1000 - at, 0);
 }
 
 uint64_t process_memory_limit(void) {

@@ -12,6 +12,8 @@ typedef struct process_stats {
 
 void process_stats_get(process_stats *out);
 double process_age_s(void);
+/* Seconds since the file was last written; negative when there is none. */
+double process_file_age_s(const char *path);
 /* KITH_INDEX_MEMORY_MAX, else the control group's limit, else the machine's memory. */
 uint64_t process_memory_limit(void);
 

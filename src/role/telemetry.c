@@ -10,14 +10,16 @@
  */
 #include "role/telemetry.h"
 
+#include "journal/journal.h"
 #include "obs/metrics.h"
 #include "obs/obs.h"
 #include "role/instance.h"
 #include "role/process.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-enum { WINDOW = 10, SPACE_BYTES = 128 };
+enum { WINDOW = 10, CHECK_S = 6 * 3600, FIRST_CHECK_S = 300 };
 
 typedef struct row {
     double qps, p50_ms, p95_ms, p99_ms, errors_s, lag_s, rss, cpu;
@@ -48,8 +50,9 @@ struct telemetry {
     row rows[TELEMETRY_SECONDS];
     uint64_t count; /* seconds so far */
     double stage_p50_ms[STAGE_COUNT], stage_p99_ms[STAGE_COUNT], stage_share[STAGE_COUNT];
-    thread sampler;
-    bool sampling;
+    int64_t journal_problems; /* of the last check; negative: none yet */
+    thread sampler, checker;
+    bool sampling, checking;
 };
 
 static const char *const stage_names[STAGE_COUNT] = {"plan",    "embed", "filter", "words",
@@ -96,6 +99,18 @@ static void give_folds(telemetry *t, metric_out *out, const shard_stats *s) {
     metric_give(out, M_EMBED_OLDEST, NULL, waited);
 }
 
+/* KITH_BACKUP_STAMP names a file that the backup job writes when it is done. */
+static void give_files(telemetry *t, metric_out *out, const shard_stats *s) {
+    char path[INSTANCE_PATH_MAX + 16];
+    snprintf(path, sizeof path, "%s/index.snap", t->dir);
+    if (s->snapshot_lsn) metric_give(out, M_SNAPSHOT_PRESENT, NULL, fs_exists(fs_real(), path));
+    const char *stamp = getenv("KITH_BACKUP_STAMP");
+    double age = stamp ? process_file_age_s(stamp) : -1;
+    if (stamp) metric_give(out, M_BACKUP_AGE, NULL, age >= 0 ? age : process_age_s());
+    int64_t problems = t->journal_problems;
+    if (problems >= 0) metric_give(out, M_JOURNAL_PROBLEMS, NULL, (double)problems);
+}
+
 static void give_shard(telemetry *t, metric_out *out) {
     shard_stats s;
     if (!t->shard || shard_stat(t->shard, &s) != OK) return;
@@ -109,6 +124,8 @@ static void give_shard(telemetry *t, metric_out *out) {
     metric_give(out, M_EMBED_FAILED, NULL, (double)s.failed);
     metric_give(out, M_JOURNAL_HEAD, NULL, (double)s.head_lsn);
     metric_give(out, M_SNAPSHOT_LSN, NULL, (double)s.snapshot_lsn);
+    metric_give(out, M_JOURNAL_STOPPED, NULL, s.journal_stopped);
+    give_files(t, out, &s);
     metric_give(out, M_SNAPSHOT_AGE, NULL,
                 s.snapshot_age_s >= 0 ? s.snapshot_age_s : process_age_s());
     embedder_stats e;
@@ -239,6 +256,34 @@ static void sampler_main(void *arg) {
     mutex_unlock(&t->mu);
 }
 
+/* The journal is read through and its chain checked every CHECK_S (KITH_JOURNAL_CHECK_SECONDS), for
+ * the first time after FIRST_CHECK_S: damage of what is at rest is found before a restore needs it. */
+static void checker_main(void *arg) {
+    telemetry *t = arg;
+    char path[INSTANCE_PATH_MAX + 16];
+    const char *set = getenv("KITH_JOURNAL_CHECK_SECONDS");
+    uint64_t every = CHECK_S, first = FIRST_CHECK_S;
+    if (set && str_to_u64(str_of(set), &every)) first = MIN(every, first);
+    snprintf(path, sizeof path, "%s/journal", t->dir);
+    thread_lower_priority();
+    mutex_lock(&t->mu);
+    for (uint64_t wait = first; !t->stop && every; wait = every) {
+        uint64_t until = clock_mono_ns() + wait * 1000000000u;
+        while (!t->stop && clock_mono_ns() < until) (void)cond_wait_ms(&t->wake, &t->mu, 1000);
+        if (t->stop) break;
+        mutex_unlock(&t->mu);
+        journal_summary sum = {0};
+        err rc = journal_verify(fs_real(), path, NULL, NULL, &sum);
+        bool looked = rc == OK || rc == ERR_CORRUPT;
+        if (rc == ERR_CORRUPT)
+            log_line(LOG_ERROR, "journal damaged", "problems=%llu last_lsn=%llu",
+                     (unsigned long long)sum.problems, (unsigned long long)sum.last_lsn);
+        mutex_lock(&t->mu);
+        if (looked) t->journal_problems = (int64_t)sum.problems;
+    }
+    mutex_unlock(&t->mu);
+}
+
 /* ---- JSON -------------------------------------------------------------------------------------- */
 
 static void add_series(strbuf *b, const telemetry *t, const char *name, size_t offset) {
@@ -315,15 +360,17 @@ err telemetry_open(const char *dir, telemetry **out) {
     *out = NULL;
     telemetry *t = mem_zalloc(1, sizeof *t);
     if (!t) return ERR_NO_MEMORY;
+    t->journal_problems = -1;
     memcpy(t->dir, dir, MIN(strlen(dir), sizeof t->dir - 1));
     err rc = mutex_init(&t->mu);
     if (rc == OK) rc = cond_init(&t->wake);
     if (rc == OK) rc = metrics_collector_add(collect, t);
     if (rc == OK) rc = thread_start(&t->sampler, "kith-observe", sampler_main, t);
     t->sampling = rc == OK;
+    if (rc == OK) rc = thread_start(&t->checker, "kith-check", checker_main, t);
+    t->checking = rc == OK;
     if (rc != OK) {
-        metrics_collector_remove(collect, t);
-        mem_free(t);
+        telemetry_close(t);
         return rc;
     }
     *out = t;
@@ -357,7 +404,8 @@ void telemetry_stop(telemetry *t) {
     cond_broadcast(&t->wake);
     mutex_unlock(&t->mu);
     if (t->sampling) thread_join(&t->sampler);
-    t->sampling = false;
+    if (t->checking) thread_join(&t->checker);
+    t->sampling = t->checking = false;
 }
 
 void telemetry_close(telemetry *t) {

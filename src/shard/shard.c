@@ -343,6 +343,7 @@ err shard_stat(shard *s, shard_stats *out) {
     journal_stats js;
     journal_stats_get(s->journal, &js);
     out->journal_disk = js.bytes;
+    out->journal_stopped = js.stopped != OK;
     out->store_disk = store_disk_bytes(s->store);
     mutex_lock(&s->mu);
     bool queued = s->queue_count || s->vec_busy || s->catching_up;

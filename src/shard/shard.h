@@ -121,6 +121,7 @@ typedef struct shard_stats {
     uint64_t posts, threads, pending, failed, vectors;
     uint64_t head_lsn, store_lsn, words_lsn, vectors_lsn;
     double store_lag_s, vectors_lag_s, embed_lag_s;
+    bool journal_stopped; /* it refuses appends for good: the disk failed */
     uint64_t journal_disk, store_disk, snapshot_disk;
     uint64_t words_memory, attrs_memory, vectors_memory, other_memory;
     uint64_t snapshot_lsn;
