@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 static cpu_features features; /* written once by the constructor */
@@ -26,6 +28,15 @@ static void detect(cpu_features *f) {
                 __builtin_cpu_supports("avx512dq");
     f->avx512_vnni = f->avx512 && __builtin_cpu_supports("avx512vnni");
     f->avx512_bf16 = f->avx512 && __builtin_cpu_supports("avx512bf16");
+#elif defined(__aarch64__)
+    f->neon = true;
+#if defined(__linux__)
+    f->neon_dot = getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP */
+#elif defined(__ARM_FEATURE_DOTPROD)
+    f->neon_dot = true;
+#endif
+#elif defined(__wasm_simd128__)
+    f->wasm = true;
 #else
     (void)f;
 #endif
@@ -38,6 +49,8 @@ __attribute__((constructor(101))) static void cpu_start(void) {
     bool scalar = str_eq(cap, STR("scalar")), avx2 = str_eq(cap, STR("avx2"));
     if (scalar) f.avx2 = false;
     if (scalar || avx2) f.avx512 = f.avx512_vnni = f.avx512_bf16 = false;
+    if (scalar || str_eq(cap, STR("neon"))) f.neon_dot = false;
+    if (scalar) f.neon = f.wasm = false;
     features = f;
 }
 
@@ -46,5 +59,9 @@ const cpu_features *cpu_features_get(void) {
 }
 
 const char *cpu_tier_name(void) {
-    return features.avx512 ? "avx512" : features.avx2 ? "avx2" : "scalar";
+    const cpu_features *f = &features;
+    if (f->avx512) return "avx512";
+    if (f->avx2) return "avx2";
+    if (f->neon) return f->neon_dot ? "neon-dot" : "neon";
+    return f->wasm ? "wasm" : "scalar";
 }

@@ -179,6 +179,9 @@ const vec_kernels *vec_kernels_tier(int tier) {
     if (tier == VEC_SCALAR) return &scalar_table;
     if (tier == VEC_AVX2 && f->avx2) return distance_avx2_table();
     if (tier == VEC_AVX512 && f->avx512_vnni) return distance_avx512_table();
+    if (tier == VEC_NEON && f->neon) return distance_neon_table();
+    if (tier == VEC_NEON_DOT && f->neon_dot) return distance_neon_dot_table();
+    if (tier == VEC_WASM && f->wasm) return distance_wasm_table();
     return NULL;
 }
 

@@ -48,7 +48,7 @@ typedef struct vec_kernels {
                         float *out);
 } vec_kernels;
 
-enum { VEC_SCALAR, VEC_AVX2, VEC_AVX512, VEC_TIERS };
+enum { VEC_SCALAR, VEC_AVX2, VEC_AVX512, VEC_NEON, VEC_NEON_DOT, VEC_WASM, VEC_TIERS };
 /* The kernels of a tier; NULL when this processor (as capped by KITH_CPU) lacks it. */
 const vec_kernels *vec_kernels_tier(int tier);
 

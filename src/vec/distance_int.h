@@ -6,5 +6,8 @@
 
 const vec_kernels *distance_avx2_table(void);
 const vec_kernels *distance_avx512_table(void);
+const vec_kernels *distance_neon_table(void);
+const vec_kernels *distance_neon_dot_table(void);
+const vec_kernels *distance_wasm_table(void);
 
 #endif

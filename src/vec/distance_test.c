@@ -130,6 +130,29 @@ static void halves_convert(void **state) {
     }
 }
 
+/* One kernel of a tier beside the scalar one on n elements with specials among them. */
+static void check_specials(const vec_kernels *k, const vec_kernels *s, size_t n) {
+    static float y1[N_MAX], y2[N_MAX];
+    static f16 h1[N_MAX], h2[N_MAX];
+    static uint16_t i1[N_MAX], i2[N_MAX];
+    assert_true(same_float(k->dot_f32(a32, b32, n), s->dot_f32(a32, b32, n)));
+    assert_true(same_float(k->dot_f16(a16, b32, n), s->dot_f16(a16, b32, n)));
+    memcpy(y1, b32, n * sizeof *y1);
+    memcpy(y2, b32, n * sizeof *y2);
+    s->axpy(y1, 0.37f, a32, n);
+    k->axpy(y2, 0.37f, a32, n);
+    for (size_t i = 0; i < n; i++) assert_true(same_float(y1[i], y2[i]));
+    s->f16_from_f32(h1, a32, n);
+    k->f16_from_f32(h2, a32, n);
+    assert_memory_equal(h1, h2, n * sizeof *h1);
+    s->f32_from_f16(y1, a16, n);
+    k->f32_from_f16(y2, a16, n);
+    assert_memory_equal(y1, y2, n * sizeof *y1);
+    size_t above = s->above(a32, n, -0.1f, i1);
+    assert_int_equal(k->above(a32, n, -0.1f, i2), above);
+    assert_memory_equal(i1, i2, above * sizeof *i1);
+}
+
 static void specials_are_equal(void **state) {
     (void)state;
     const vec_kernels *s = vec_kernels_tier(VEC_SCALAR);
@@ -137,16 +160,29 @@ static void specials_are_equal(void **state) {
     for (int t = VEC_AVX2; t < VEC_TIERS; t++) {
         const vec_kernels *k = vec_kernels_tier(t);
         if (!k) continue;
-        for (size_t i = 0; i < COUNT_OF(special); i++) {
-            for (size_t n = 1; n < 100; n++) {
-                fill(i * 100 + n);
-                a32[n - 1] = special[i];
-                a32[n / 2] = special[(i + n) % COUNT_OF(special)];
-                a16[n / 2] = (f16)(n & 1 ? 0x7c00 : 0x7e01);
-                assert_true(same_float(k->dot_f32(a32, b32, n), s->dot_f32(a32, b32, n)));
-                assert_true(same_float(k->dot_f16(a16, b32, n), s->dot_f16(a16, b32, n)));
-            }
+        for (size_t n = 1; n <= N_MAX; n++) {
+            fill(n);
+            a32[n - 1] = special[n % COUNT_OF(special)];
+            a32[n / 2] = special[n / COUNT_OF(special) % COUNT_OF(special)];
+            a16[n / 2] = (f16)(n & 1 ? 0x7c00 : 0x7e01);
+            check_specials(k, s, n);
+            for (size_t i = 0; i < n; i++) a32[i] *= 1e-38f, b32[i] *= 1e-3f; /* denormal sums */
+            check_specials(k, s, n);
+            a32[n - 1] = a32[n / 2] = INFINITY;
+            check_specials(k, s, n);
         }
+    }
+}
+
+/* A new kernel must come to every tier. */
+static void tables_are_whole(void **state) {
+    (void)state;
+    for (int t = VEC_SCALAR; t < VEC_TIERS; t++) {
+        const vec_kernels *k = vec_kernels_tier(t);
+        void (*entry[sizeof *k / sizeof(void (*)(void))])(void);
+        if (!k) continue;
+        memcpy(entry, k, sizeof *k);
+        for (size_t i = 0; i < COUNT_OF(entry); i++) assert_true(entry[i] != NULL);
     }
 }
 
@@ -247,7 +283,7 @@ int main(void) {
         cmocka_unit_test(specials_are_equal),     cmocka_unit_test(axpy_and_above_equal_scalar),
         cmocka_unit_test(halves_convert),         cmocka_unit_test(matvec_equals_scalar),
         cmocka_unit_test(rounding_equals_scalar), cmocka_unit_test(insert_equals_scalar),
-        cmocka_unit_test(best_is_the_highest),
+        cmocka_unit_test(best_is_the_highest),    cmocka_unit_test(tables_are_whole),
     };
     return cmocka_run_group_tests_name("vec_distance", tests, NULL, NULL);
 }

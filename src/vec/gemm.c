@@ -127,6 +127,11 @@ const gemm_table *gemm_table_for(const cpu_features *f) {
     if (f->avx512 && f->avx512_vnni) return &gemm_table_avx512_vnni;
     if (f->avx512) return &gemm_table_avx512;
     if (f->avx2) return &gemm_table_avx2;
+#elif defined(__aarch64__)
+    if (f->neon_dot) return &gemm_table_neon_dot;
+    if (f->neon) return &gemm_table_neon;
+#elif defined(__wasm_simd128__)
+    if (f->wasm) return &gemm_table_wasm;
 #endif
     return &gemm_table_scalar;
 }

@@ -16,7 +16,8 @@
 #if defined(__x86_64__)
 #include "vec/simd_avx2.h"
 
-#define TILE_ROWS 6
+#define TILE_ROWS    6
+#define TILE_VECTORS 2
 #include "vec/gemm_simd.h"
 
 V_TARGET static void avx2_f32(const gemm_tile *t) {

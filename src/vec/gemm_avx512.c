@@ -13,7 +13,8 @@
 #if defined(__x86_64__)
 #include "vec/simd_avx512.h"
 
-#define TILE_ROWS 12
+#define TILE_ROWS    12
+#define TILE_VECTORS 2
 #include "vec/gemm_simd.h"
 
 #define VNNI_TARGET \

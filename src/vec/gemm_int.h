@@ -52,6 +52,11 @@ extern const gemm_table gemm_table_avx2;
 extern const gemm_table gemm_table_avx512;      /* f32 wide, the rest as AVX2 */
 extern const gemm_table gemm_table_avx512_vnni; /* and int8 dot products */
 extern const gemm_table gemm_table_avx512_full; /* and bfloat16 dot products */
+#elif defined(__aarch64__)
+extern const gemm_table gemm_table_neon;
+extern const gemm_table gemm_table_neon_dot; /* and int8 dot products */
+#elif defined(__wasm_simd128__)
+extern const gemm_table gemm_table_wasm;
 #endif
 
 /* Shared by kernels. */

@@ -1,7 +1,7 @@
-/* The single precision and bfloat16 tiles of gemm.c in vectors, over the words of simd_avx2.h or
- * simd_avx512.h, included before. The including file defines TILE_ROWS, the height of a full tile:
- * with two vectors of columns its sums fill the registers but for the operands (AVX2: 6 x 2 of 16;
- * AVX-512: 12 x 2 of 32).
+/* The single precision and bfloat16 tiles of gemm.c in vectors, over the words of simd_avx2.h and
+ * its like, included before. The including file defines TILE_ROWS, the height of a full tile, and
+ * TILE_VECTORS, its width: the sums fill the registers but for the operands (AVX2: 6 x 2 of 16;
+ * AVX-512: 12 x 2 of 32; NEON: 6 x 4 of 32).
  *
  * A tile is written once with its height as a constant parameter and inlined for every height, so
  * that the compiler keeps all sums in registers. */
@@ -26,9 +26,11 @@
     case h:                         \
         body(t, h, vectors);        \
         break;
-#define TILE_CASES_6(body, vectors) \
+#define TILE_CASES_2(body, vectors) \
     TILE_CASE(body, 1, vectors)     \
-    TILE_CASE(body, 2, vectors)     \
+    TILE_CASE(body, 2, vectors)
+#define TILE_CASES_6(body, vectors) \
+    TILE_CASES_2(body, vectors)     \
     TILE_CASE(body, 3, vectors)     \
     TILE_CASE(body, 4, vectors)     \
     TILE_CASE(body, 5, vectors)     \
@@ -45,7 +47,7 @@
     TILE_CASE(body, 12, vectors)
 
 typedef struct tile_sums {
-    V v[TILE_ROWS][2];
+    V v[TILE_ROWS][TILE_VECTORS];
 } tile_sums;
 
 /* Bias, activation, store. */
@@ -79,7 +81,7 @@ V_INLINE void tile_f32_rows(const gemm_tile *t, const size_t rows, const size_t 
     tile_start(t, &s, rows, vectors);
     const float *a = t->a, *b = t->b;
     for (size_t p = 0; p < t->k; p++, b += t->ldb, a++) {
-        V w[2];
+        V w[TILE_VECTORS];
         UNROLLED for (size_t j = 0; j < vectors; j++) w[j] = V_LOAD(b + j * V_LANES);
         UNROLLED for (size_t i = 0; i < rows; i++) {
             V x = V_SET1(a[i * t->lda]);
@@ -96,7 +98,7 @@ V_INLINE void tile_bf16_rows(const gemm_tile *t, const size_t rows, const size_t
     const float *a = t->a;
     const uint16_t *b = t->b;
     for (size_t p = 0; p < t->k; p++, b += t->ldb, a++) {
-        V w[2];
+        V w[TILE_VECTORS];
         UNROLLED for (size_t j = 0; j < vectors; j++) w[j] = V_OF_BF16(b + j * V_LANES);
         UNROLLED for (size_t i = 0; i < rows; i++) {
             V x = V_SET1(a[i * t->lda]);

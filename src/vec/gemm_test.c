@@ -53,6 +53,11 @@ static size_t tables(const gemm_table **out) {
     if (f->avx512) out[n++] = &gemm_table_avx512;
     if (f->avx512_vnni) out[n++] = &gemm_table_avx512_vnni;
     if (f->avx512_vnni && f->avx512_bf16) out[n++] = &gemm_table_avx512_full;
+#elif defined(__aarch64__)
+    if (f->neon) out[n++] = &gemm_table_neon;
+    if (f->neon_dot) out[n++] = &gemm_table_neon_dot;
+#elif defined(__wasm_simd128__)
+    if (f->wasm) out[n++] = &gemm_table_wasm;
 #else
     (void)f;
 #endif

@@ -59,6 +59,10 @@ const nn_table *nn_table_for(const cpu_features *f) {
 #if defined(__x86_64__)
     if (f->avx512) return &nn_table_avx512;
     if (f->avx2) return &nn_table_avx2;
+#elif defined(__aarch64__)
+    if (f->neon) return &nn_table_neon;
+#elif defined(__wasm_simd128__)
+    if (f->wasm) return &nn_table_wasm;
 #endif
     return &nn_table_scalar;
 }

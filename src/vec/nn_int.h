@@ -18,6 +18,10 @@ extern const nn_table nn_table_scalar;
 #if defined(__x86_64__)
 extern const nn_table nn_table_avx2;
 extern const nn_table nn_table_avx512;
+#elif defined(__aarch64__)
+extern const nn_table nn_table_neon;
+#elif defined(__wasm_simd128__)
+extern const nn_table nn_table_wasm;
 #endif
 
 static inline float nn_gelu_scalar(float y) {

@@ -16,6 +16,10 @@ static size_t tables(const nn_table **out) {
 #if defined(__x86_64__)
     if (f->avx2) out[n++] = &nn_table_avx2;
     if (f->avx512) out[n++] = &nn_table_avx512;
+#elif defined(__aarch64__)
+    if (f->neon) out[n++] = &nn_table_neon;
+#elif defined(__wasm_simd128__)
+    if (f->wasm) out[n++] = &nn_table_wasm;
 #else
     (void)f;
 #endif
