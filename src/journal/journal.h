@@ -165,6 +165,7 @@ typedef struct journal_record {
     bool last;     /* the last record of its append call */
     bool redacted; /* its body was erased; the chain still holds */
     str key, body; /* valid until the reader's next call */
+    str frame;     /* the record as it is on disk, for journal_builder_add; as long */
 } journal_record;
 
 /* A reader that starts at record `lsn` (0: the oldest kept). ERR_NOT_FOUND: it was dropped;
@@ -176,6 +177,9 @@ void journal_reader_close(journal_reader *r);
  * again later. ERR_CORRUPT: damaged; the reader stays there. */
 MUST_USE err journal_read(journal_reader *r, journal_record *out);
 uint64_t journal_reader_lsn(const journal_reader *r); /* of the record that comes next */
+
+/* The chain's value after the record that was read last. */
+void journal_reader_hash(const journal_reader *r, uint8_t hash[JOURNAL_HASH_BYTES]);
 
 /* The first record whose time is `time` or later; head + 1 when there is none. */
 MUST_USE err journal_find_time(journal *j, hlc time, uint64_t *lsn);
@@ -198,6 +202,36 @@ typedef struct journal_stats {
     err stopped;           /* OK, or why appends are refused for good */
 } journal_stats;
 void journal_stats_get(journal *j, journal_stats *out);
+
+/* --- building from a copy ----------------------------------------------------------------------
+ * Makes a journal again, byte for byte, from the frames of its records: a restore.
+ *
+ *     TRY(journal_builder_open(fs_real(), "new/journal", id, &b));
+ *     while (more) TRY(journal_builder_add(b, frames, n, &(journal_limit){.lsn = 900}, &full));
+ *     TRY(journal_builder_finish(b, &position));           // or journal_builder_abort(b)
+ *
+ * Frames are checked as they come (CRC, number, chain from the first record on). What is behind the
+ * last complete append call within the limit is left out. The mark is written last, so that a
+ * directory that was not finished cannot be opened. */
+typedef struct journal_builder journal_builder;
+typedef struct journal_limit {
+    uint64_t lsn; /* the last record that may be in; 0: no limit */
+    hlc time;     /* no record later than that; 0: no limit */
+} journal_limit;
+MUST_USE err journal_builder_open(fs *fs, const char *dir, const uint8_t id[JOURNAL_ID_BYTES],
+                                  journal_builder **out);
+/* n bytes of whole frames. Frames whose numbers it has are passed over. *full: the limit is
+ * reached. ERR_CORRUPT: a frame is not the next one of this journal. */
+MUST_USE err journal_builder_add(journal_builder *b, const uint8_t *frames, size_t n,
+                                 const journal_limit *limit, bool *full);
+uint64_t journal_builder_lsn(const journal_builder *b); /* the last record it has seen */
+MUST_USE err journal_builder_finish(journal_builder *b, journal_position *out); /* closes it */
+void journal_builder_abort(journal_builder *b); /* leaves the directory as it is; NULL is fine */
+/* Checks frames without writing them: number, CRC and chain, from *at on, which moves. `visit` may
+ * be NULL. */
+MUST_USE err journal_frames_check(const uint8_t *frames, size_t n,
+                                  const uint8_t id[JOURNAL_ID_BYTES], journal_position *at,
+                                  err (*visit)(void *ctx, const journal_record *r), void *ctx);
 
 /* --- checking -------------------------------------------------------------------------------- */
 

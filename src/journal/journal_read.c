@@ -181,9 +181,14 @@ err journal_read(journal_reader *r, journal_record *out) {
         .redacted = redacted,
         .key = f.key,
         .body = redacted ? (str){"", 0} : f.body,
+        .frame = str_from(f.start, f.bytes),
     };
     __atomic_store_n(&r->lsn, f.lsn + 1, __ATOMIC_RELAXED); /* with drop_limit_locked */
     return OK;
+}
+
+void journal_reader_hash(const journal_reader *r, uint8_t hash[JOURNAL_HASH_BYTES]) {
+    memcpy(hash, r->s.prev.hash, HASH_BYTES);
 }
 
 uint64_t journal_reader_lsn(const journal_reader *r) {

@@ -16,7 +16,7 @@
 
 enum { SLOW_NS = 5000000 };
 
-static err begin(store_reader *r) {
+err store_reader_begin(store_reader *r) {
     if (r->in_read) return OK;
     TRY(store_run(&r->c, r->c.sql[SQL_BEGIN_READ]));
     r->in_read = true;
@@ -48,20 +48,20 @@ static err timed(unsigned op, uint64_t start, err rc) {
 
 err store_get(store_reader *r, str id, arena *a, store_row *out) {
     uint64_t t = clock_mono_ns();
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     store_bind_str(r->c.sql[SQL_GET], 1, id);
     return timed(STORE_OP_GET, t, one_row(r, r->c.sql[SQL_GET], a, out));
 }
 
 err store_get_doc(store_reader *r, uint32_t doc, arena *a, store_row *out) {
     uint64_t t = clock_mono_ns();
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     sqlite3_bind_int64(r->c.sql[SQL_GET_DOC], 1, doc);
     return timed(STORE_OP_GET, t, one_row(r, r->c.sql[SQL_GET_DOC], a, out));
 }
 
 err store_doc_of(store_reader *r, str id, uint32_t *doc) {
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     sqlite3_stmt *q = r->c.sql[SQL_DOC_OF];
     bool row = false;
     store_bind_str(q, 1, id);
@@ -111,7 +111,7 @@ static int64_t sql_limit(size_t limit) {
 err store_thread(store_reader *r, str root, const store_thread_pos *after, size_t limit, arena *a,
                  store_row **rows, size_t *count) {
     uint64_t t = clock_mono_ns();
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     sqlite3_stmt *q = r->c.sql[SQL_THREAD];
     store_bind_str(q, 1, root);
     sqlite3_bind_int64(q, 2, after ? after->created_ms : INT64_MIN);
@@ -121,7 +121,7 @@ err store_thread(store_reader *r, str root, const store_thread_pos *after, size_
 }
 
 err store_thread_size(store_reader *r, str root, uint64_t *out) {
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     sqlite3_stmt *q = r->c.sql[SQL_THREAD_SIZE];
     bool row = false;
     store_bind_str(q, 1, root);
@@ -134,7 +134,7 @@ err store_thread_size(store_reader *r, str root, uint64_t *out) {
 err store_pending(store_reader *r, bool fresh_first, size_t limit, arena *a, store_row **rows,
                   size_t *count) {
     uint64_t t = clock_mono_ns();
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     sqlite3_stmt *q = r->c.sql[fresh_first ? SQL_PENDING_NEW : SQL_PENDING_OLD];
     sqlite3_bind_int64(q, 1, sql_limit(limit));
     return timed(STORE_OP_PENDING, t, rows_collect(r, q, a, rows, count));
@@ -148,7 +148,7 @@ static err failure_read(sqlite3_stmt *q, arena *a, store_failure *out) {
 }
 
 err store_failed(store_reader *r, size_t limit, arena *a, store_failure **out, size_t *count) {
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     sqlite3_stmt *q = r->c.sql[SQL_FAILED];
     sqlite3_bind_int64(q, 1, sql_limit(limit));
     size_t cap = 0;
@@ -172,7 +172,7 @@ err store_failed(store_reader *r, size_t limit, arena *a, store_failure **out, s
 /* ---- scans ---- */
 
 err store_scan(store_reader *r, err (*visit)(void *ctx, const store_brief *b), void *ctx) {
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     sqlite3_stmt *q = r->c.sql[SQL_SCAN];
     for (;;) {
         bool row = false;
@@ -192,7 +192,7 @@ err store_scan(store_reader *r, err (*visit)(void *ctx, const store_brief *b), v
 
 err store_scan_rows(store_reader *r, uint32_t from, err (*visit)(void *ctx, const store_row *row),
                     void *ctx) {
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     sqlite3_stmt *q = r->c.sql[SQL_SCAN_ROWS];
     sqlite3_bind_int64(q, 1, from);
     arena a;
@@ -216,7 +216,7 @@ err store_scan_rows(store_reader *r, uint32_t from, err (*visit)(void *ctx, cons
 }
 
 err store_count(store_reader *r, store_counts *out) {
-    TRY(begin(r));
+    TRY(store_reader_begin(r));
     sqlite3_stmt *q = r->c.sql[SQL_COUNT];
     bool row = false;
     TRY(store_step(&r->c, q, &row));

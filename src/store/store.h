@@ -87,6 +87,10 @@ MUST_USE err store_retry_failed(store *s, uint64_t *count);
 /* Outside a transaction: checkpoint and truncate the WAL. ERR_AGAIN when a reader is in the way. */
 MUST_USE err store_erase_traces(store *s);
 
+/* A copy of the store as of one commit, made at `path` (which must not exist) through a reader while
+ * writes go on; *position is that commit's. Synced. Takes long: the WAL cannot be emptied meanwhile. */
+MUST_USE err store_copy(store *s, const char *path, uint64_t *position);
+
 /* ---- readers: store_reader_get waits for a free one; put it back soon ----
  * All reads of one lease see the same commit: that of its first read. While a lease is held the WAL
  * cannot be emptied, so a lease that lasts lets it grow. */

@@ -127,6 +127,9 @@ str store_column_str(sqlite3_stmt *q, int column);   /* valid until the next ste
 /* Shows the last commit to other threads: position, doc limit, size. */
 void store_publish(store *s);
 
+/* read.c: opens the lease's read transaction, once. */
+MUST_USE err store_reader_begin(store_reader *r);
+
 /* ---- schema.c ---- */
 
 MUST_USE err store_schema_create(conn *c); /* the tables, in an empty database */

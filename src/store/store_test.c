@@ -854,8 +854,63 @@ static void readers_beside_the_writer(void **state) {
     stop(&f);
 }
 
+/* A writer that goes on while the copy is made; the copy is of one commit. */
+typedef struct busy_writer {
+    fixture *f;
+    int stop; /* atomic */
+    uint64_t lsn;
+} busy_writer;
+
+static void write_on(void *arg) {
+    busy_writer *w = arg;
+    arena a;
+    arena_init(&a, MIB);
+    while (!__atomic_load_n(&w->stop, __ATOMIC_RELAXED)) {
+        char id[16];
+        arena_reset(&a);
+        snprintf(id, sizeof id, "w%llu", (unsigned long long)++w->lsn);
+        put_alone(w->f->s, &a, post_of(&a, id, "a post that came meanwhile", ""), w->lsn);
+    }
+    arena_deinit(&a);
+}
+
+static void copied_while_written(void **state) {
+    (void)state;
+    fixture f;
+    start(&f);
+    busy_writer w = {.f = &f, .lsn = 0};
+    for (int i = 0; i < 500; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "w%llu", (unsigned long long)++w.lsn);
+        put_alone(f.s, &f.a, post_of(&f.a, id, "text of a post that is there", ""), w.lsn);
+    }
+    thread t;
+    char path[200];
+    uint64_t at = 0;
+    snprintf(path, sizeof path, "%s/copy.db", f.dir.dir);
+    MUST(thread_start(&t, "writer", write_on, &w));
+    while (store_position(f.s) < 510) clock_sleep_ms(1);
+    MUST(store_copy(f.s, path, &at));
+    __atomic_store_n(&w.stop, 1, __ATOMIC_RELAXED);
+    thread_join(&t);
+    assert_true(at >= 510 && at <= w.lsn);
+    problems p;
+    if (problems_of(path, &p)) fail_msg("verify: %s", p.first);
+    store *c;
+    MUST(store_open(path, 1, &c));
+    assert_int_equal(store_position(c), at);
+    store_counts n;
+    store_reader *r = store_reader_get(c);
+    MUST(store_count(r, &n));
+    store_reader_put(c, r);
+    assert_int_equal(n.posts, at);
+    store_close(c);
+    stop(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(copied_while_written),
         cmocka_unit_test(put_get_delete),
         cmocka_unit_test(unchanged_and_replaced),
         cmocka_unit_test(docs_reused_smallest_first),
