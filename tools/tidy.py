@@ -38,7 +38,7 @@ FOREIGN = {
 PUBLIC = {
     "base": None, "os": None, "vec": None,
     "index": {"index", "hnsw", "flat", "lexical", "attrs", "analyze"},
-    "obs": {"obs", "metrics", "catalog", "trace", "export"}, "net": {"net", "client"}, "api": {"api", "keys", "json_map"}, "journal": {"journal"},
+    "obs": {"obs", "metrics", "catalog", "trace", "export"}, "net": {"net", "client"}, "api": {"api", "diary", "keys", "json_map"}, "journal": {"journal"},
 }
 SPECIAL = re.compile(r"_(test|fuzz|bench)(_util)?\.[ch]$")
 SPLIT = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)

@@ -22,11 +22,20 @@ err api_open(const api_options *o, api **out) {
     a->start_ns = clock_mono_ns();
     a->request_seed = hash64_u64((uint64_t)clock_wall_ms() ^ (a->start_ns << 20));
     atomic_init(&a->start_what, "opening");
+    err rc = quality_new(&a->quality);
+    if (rc == OK) rc = metrics_collector_add(api_collect, a);
+    if (rc != OK) {
+        api_close(a);
+        return rc;
+    }
     *out = a;
     return OK;
 }
 
 void api_close(api *a) {
+    if (!a) return;
+    metrics_collector_remove(api_collect, a);
+    quality_free(a->quality);
     mem_free(a);
 }
 

@@ -70,6 +70,7 @@ typedef struct api_options {
     keys *keys;       /* NULL: there are none */
     bool keys_always; /* also loopback peers need one */
     const char *version;
+    struct diary *diary; /* NULL: interactions are not kept */
     const api_file *files;
     size_t file_count;
     double (*embed_rate)(void *ctx); /* posts a second now; may be NULL */

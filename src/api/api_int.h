@@ -4,6 +4,7 @@
 
 #include "api/api.h"
 #include "api/json_map.h"
+#include "api/quality.h"
 #include "obs/metrics.h"
 
 #include <stdatomic.h>
@@ -24,6 +25,7 @@ struct api {
     _Atomic(const char *) start_what; /* relaxed, as the two numbers: only for people */
     _Atomic uint64_t start_done, start_total;
     _Atomic uint64_t request_count; /* relaxed: numbers requests */
+    quality *quality;
 };
 
 /* ---- operations ---- */
@@ -55,6 +57,7 @@ err api_search(api_call *c, const void *request, void **response);
 err api_similar(api_call *c, const void *request, void **response);
 err api_suggest(api_call *c, const void *request, void **response);
 err api_embed(api_call *c, const void *request, void **response);
+err api_put_interactions(api_call *c, const void *request, void **response);
 err api_status(api_call *c, const void *request, void **response);
 
 /* False while starting. */
@@ -146,6 +149,7 @@ void api_problem_members(strbuf *b, err code, bool local, bool brief);
 void api_run_batch(api *a, net_request *rq, api_http *h);
 void api_run_embeddings(api *a, net_request *rq, api_http *h);
 void api_run_models(api *a, net_request *rq, api_http *h);
+void api_collect(void *ctx, metric_out *out); /* the quality of the last searches */
 void api_run_metrics(api *a, net_request *rq, api_http *h);
 void api_run_observe(api *a, net_request *rq, api_http *h);
 void api_run_traces(api *a, net_request *rq, api_http *h);

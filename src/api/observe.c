@@ -69,6 +69,19 @@ void api_run_traces(api *a, net_request *rq, api_http *h) {
     api_respond_error(a, rq, h, rc);
 }
 
+void api_collect(void *ctx, metric_out *out) {
+    api *a = ctx;
+    quality_view v;
+    quality_look(a->quality, clock_wall_ms(), &v);
+    if (v.searches) metric_give(out, M_QUALITY_ZERO, NULL, v.zero);
+    if (!v.seen) return;
+    metric_give(out, M_QUALITY_CTR, (const char *const[]){"1"}, v.ctr_1);
+    metric_give(out, M_QUALITY_CTR, (const char *const[]){"10"}, v.ctr_10);
+    metric_give(out, M_QUALITY_MRR, NULL, v.mrr);
+    metric_give(out, M_QUALITY_ABANDONED, NULL, v.abandoned);
+    metric_give(out, M_QUALITY_REFORMULATED, NULL, v.reformulated);
+}
+
 /* ---- each request ------------------------------------------------------------------------------ */
 
 static const char *route_of(const api_http *h) {

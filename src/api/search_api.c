@@ -16,6 +16,7 @@ static err check_text(const char *z, const char *field) {
 
 static err done(api_call *c, Kith__V1__SearchResponse *r, void **response) {
     c->lsn = r->lsn;
+    quality_search(c->a->quality, str_of(r->search_id), r->n_hits, clock_wall_ms());
     *response = r;
     return OK;
 }

@@ -7,6 +7,8 @@
  */
 #include "role/instance.h"
 
+#include "api/diary.h"
+
 #include "ingest/ingest.h"
 #include "obs/obs.h"
 #include "role/otlp_http.h"
@@ -33,6 +35,7 @@ struct instance {
     char new_key[KEY_TOKEN_MAX];
     keys *keys;
     api *api;
+    diary *diary;
     pool *workers;
     net_server *server;
     provider *provider;
@@ -195,12 +198,21 @@ static err announce(instance *k) {
     return OK;
 }
 
+/* Of interactions: KITH_INTERACTIONS_DAYS, else 90. */
+static uint32_t days_kept(void) {
+    const char *set = getenv("KITH_INTERACTIONS_DAYS");
+    uint64_t days;
+    return set && str_to_u64(str_of(set), &days) && days <= UINT32_MAX ? (uint32_t)days : 90;
+}
+
 static err open_all(instance *k) {
     TRY(check_dir(k));
     TRY(keys_birth(fs_real(), k->dir, k->new_key));
     TRY(keys_open(fs_real(), k->dir, &k->keys));
+    TRY(diary_open(fs_real(), k->dir, days_kept(), &k->diary));
     api_options ao = {.keys = k->keys,
                       .keys_always = k->o.keys_always,
+                      .diary = k->diary,
                       .version = KITH_VERSION,
                       .files = ui_files,
                       .file_count = ui_files_count,
@@ -253,6 +265,7 @@ void instance_close(instance *k) {
     otlp_http_close(k->otlp); /* no thread makes traces any more */
     provider_close(k->provider);
     api_close(k->api);
+    diary_close(k->diary);
     keys_close(k->keys);
     mem_free(k->dir);
     mem_free(k);

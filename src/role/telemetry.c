@@ -19,7 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WINDOW = 10, CHECK_S = 6 * 3600, FIRST_CHECK_S = 300 };
+enum { WINDOW = 10, CHECK_S = 6 * 3600, FIRST_CHECK_S = 300, SPARE = 50, RECALL_SAMPLES = 100 };
 
 typedef struct row {
     double qps, p50_ms, p95_ms, p99_ms, errors_s, lag_s, rss, cpu;
@@ -50,6 +50,8 @@ struct telemetry {
     row rows[TELEMETRY_SECONDS];
     uint64_t count; /* seconds so far */
     double stage_p50_ms[STAGE_COUNT], stage_p99_ms[STAGE_COUNT], stage_share[STAGE_COUNT];
+    double recall[RECALL_SAMPLES];
+    uint64_t recall_count;
     int64_t journal_problems; /* of the last check; negative: none yet */
     thread sampler, checker;
     bool sampling, checking;
@@ -107,13 +109,17 @@ static void give_files(telemetry *t, metric_out *out, const shard_stats *s) {
     const char *stamp = getenv("KITH_BACKUP_STAMP");
     double age = stamp ? process_file_age_s(stamp) : -1;
     if (stamp) metric_give(out, M_BACKUP_AGE, NULL, age >= 0 ? age : process_age_s());
+    uint64_t n = MIN(t->recall_count, (uint64_t)RECALL_SAMPLES);
+    double sum = 0;
+    for (uint64_t i = 0; i < n; i++) sum += t->recall[i];
+    if (n) metric_give(out, M_RECALL, NULL, sum / (double)n);
     int64_t problems = t->journal_problems;
     if (problems >= 0) metric_give(out, M_JOURNAL_PROBLEMS, NULL, (double)problems);
 }
 
 static void give_shard(telemetry *t, metric_out *out) {
-    shard_stats s;
-    if (!t->shard || shard_stat(t->shard, &s) != OK) return;
+    shard_stats s = t->last; /* of the last second: many scrapes cost no more than one */
+    if (!t->shard) return;
     const char *space = provider_space(t->provider);
     give_memory(out, &s, space);
     give_folds(t, out, &s);
@@ -258,6 +264,21 @@ static void sampler_main(void *arg) {
 
 /* The journal is read through and its chain checked every CHECK_S (KITH_JOURNAL_CHECK_SECONDS), for
  * the first time after FIRST_CHECK_S: damage of what is at rest is found before a restore needs it. */
+/* One sample when nothing waits for a worker; sleeps SPARE times what it took, so that it costs at most
+ * a SPAREth of a core. */
+static void recall_step(telemetry *t, uint64_t *next_ns) {
+    uint32_t found, of;
+    uint64_t start = clock_mono_ns();
+    if (!t->searcher || start < *next_ns || (t->workers && pool_queued(t->workers))) return;
+    searcher *x = t->searcher;
+    mutex_unlock(&t->mu);
+    err rc = searcher_recall(x, &found, &of);
+    mutex_lock(&t->mu);
+    if (rc != OK || !of) return;
+    *next_ns = start + SPARE * (clock_mono_ns() - start);
+    t->recall[t->recall_count++ % RECALL_SAMPLES] = (double)found / of;
+}
+
 static void checker_main(void *arg) {
     telemetry *t = arg;
     char path[INSTANCE_PATH_MAX + 16];
@@ -267,9 +288,13 @@ static void checker_main(void *arg) {
     snprintf(path, sizeof path, "%s/journal", t->dir);
     thread_lower_priority();
     mutex_lock(&t->mu);
-    for (uint64_t wait = first; !t->stop && every; wait = every) {
+    uint64_t next_recall = 0;
+    for (uint64_t wait = first; !t->stop; wait = every) {
         uint64_t until = clock_mono_ns() + wait * 1000000000u;
-        while (!t->stop && clock_mono_ns() < until) (void)cond_wait_ms(&t->wake, &t->mu, 1000);
+        while (!t->stop && (!every || clock_mono_ns() < until)) {
+            recall_step(t, &next_recall);
+            (void)cond_wait_ms(&t->wake, &t->mu, 1000);
+        }
         if (t->stop) break;
         mutex_unlock(&t->mu);
         journal_summary sum = {0};
@@ -390,6 +415,7 @@ void telemetry_parts(telemetry *t, shard *s, searcher *x, provider *p, embedder 
     t->searcher = x;
     t->provider = p;
     t->embedder = e;
+    if (shard_stat(s, &t->last) != OK) t->last = (shard_stats){0};
     mutex_unlock(&t->mu);
 }
 

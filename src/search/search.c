@@ -60,8 +60,10 @@ err searcher_open(shard *s, provider *p, searcher **out) {
     if (!x) return ERR_NO_MEMORY;
     x->shard = s;
     x->provider = p;
-    err rc = mutex_init(&x->mu);
+    x->sample = mem_zalloc(shard_dim(s), sizeof *x->sample);
+    err rc = x->sample ? mutex_init(&x->mu) : ERR_NO_MEMORY;
     if (rc != OK) {
+        mem_free(x->sample);
         mem_free(x);
         return rc;
     }
@@ -75,6 +77,7 @@ void searcher_close(searcher *x) {
     if (!x) return;
     while (x->n_free) scratch_free(x->free[--x->n_free]);
     mutex_deinit(&x->mu);
+    mem_free(x->sample);
     mem_free(x);
 }
 
@@ -95,6 +98,7 @@ static err query_vector(searcher *x, plan *p, search_scratch *s, arena *a) {
         return OK;
     }
     p->vector = v;
+    recall_offer(x, v);
     if (cached) atomic_fetch_add_explicit(&x->query_cache_hits, 1, memory_order_relaxed);
     return OK;
 }

@@ -47,6 +47,11 @@ MUST_USE err search_ids(searcher *x, const Kith__V1__SearchRequest *req, str exc
  * SEARCH_QUERY_MAX / 2 bytes of it are kept. */
 MUST_USE err search_literal(str text, arena *a, str *out);
 
+/* Answers a query of late again, by the graph and exactly: how many of the exact hits (at most 10) the
+ * graph found. ERR_NOT_FOUND when no query came since the last call. Takes as long as an exact search;
+ * call it from one thread, when there is time. */
+MUST_USE err searcher_recall(searcher *x, uint32_t *right, uint32_t *of);
+
 typedef struct search_stats {
     uint64_t searches, errors, zero_results, query_cache_hits;
     double p50_ms, p99_ms; /* since the start, from log-linear buckets */

@@ -86,6 +86,8 @@ struct searcher {
     size_t n_free;
     _Atomic uint64_t searches, errors, zero_results, query_cache_hits, next_id;
     histogram took;
+    atomic_uint sample_state; /* recall.c: 0 empty, 1 being written, 2 full */
+    float *sample;            /* a query's vector */
 };
 
 /* ---- plan.c ---- */
@@ -188,6 +190,10 @@ MUST_USE err present(searcher *x, plan *p, const collection *c, search_scratch *
 
 /* The post's vector and words; its own document is left out. ERR_NOT_FOUND. */
 MUST_USE err similar_fill(searcher *x, const Kith__V1__SimilarRequest *req, arena *a, plan *p);
+
+/* ---- recall.c ---- */
+
+void recall_offer(searcher *x, const float *v);
 
 /* ---- search.c ---- */
 

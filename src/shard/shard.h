@@ -70,6 +70,8 @@ MUST_USE err shard_check_post(const Kith__V1__Post *post);
  * vectors are checked here (dimension is the caller's word; finite, not zero) and normalised. */
 MUST_USE err shard_put(shard *s, const shard_item *items, size_t n, uint64_t *lsn);
 MUST_USE err shard_delete(shard *s, str id, uint64_t *lsn); /* ERR_NOT_FOUND */
+/* Appends a record of a kind that the shard's own folds do not read (interactions, audit). */
+MUST_USE err shard_note(shard *s, uint16_t kind, str key, str body, uint64_t *lsn);
 typedef struct shard_vector {
     str id;
     uint64_t text_hash;

@@ -193,6 +193,14 @@ err shard_delete(shard *s, str id, uint64_t *lsn) {
     return journal_append(s->journal, &e, 1, &first, lsn);
 }
 
+err shard_note(shard *s, uint16_t kind, str key, str body, uint64_t *lsn) {
+    KITH_ASSERT(kind != JOURNAL_POST_PUT && kind != JOURNAL_POST_DELETE &&
+                kind != JOURNAL_VECTOR_PUT && kind != JOURNAL_VECTOR_FAILED);
+    journal_entry e = {.kind = kind, .key = key, .body = body};
+    uint64_t first;
+    return journal_append(s->journal, &e, 1, &first, lsn);
+}
+
 /* ---- sameness ---- */
 
 static bool same(const char *a, const char *b) {
