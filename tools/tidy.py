@@ -32,13 +32,13 @@ BANNED_HOME = {"base", "os"}
 FOREIGN = {
     "sqlite3.h": {"store"}, "uv.h": {"net"}, "nghttp2/": {"net"}, "curl/": {"net"}, "yyjson.h": {"base"},
     "immintrin.h": {"vec"}, "arm_neon.h": {"vec"}, "pthread.h": {"os"}, "sys/socket.h": {"net"},
-    "zlib.h": {"ingest", "role"},
+    "zlib.h": {"ingest", "role"}, "zstd.h": {"archive"},
 }
 # Headers that other modules may include, beside module/module.h.
 PUBLIC = {
     "base": None, "os": None, "vec": None,
     "index": {"index", "hnsw", "flat", "lexical", "attrs", "analyze"},
-    "obs": {"obs", "metrics", "catalog", "trace", "export"}, "net": {"net", "client"}, "api": {"api", "diary", "keys", "json_map"}, "journal": {"journal"},
+    "obs": {"obs", "metrics", "catalog", "trace", "export"}, "net": {"net", "client"}, "api": {"api", "diary", "keys", "json_map"}, "journal": {"journal"}, "seal": {"seal", "keyring"},
 }
 SPECIAL = re.compile(r"_(test|fuzz|bench)(_util)?\.[ch]$")
 SPLIT = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)

@@ -14,7 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { NOTICE_MAX = 512, PATH_MAX_BYTES = 4096, SPACE_FILE_MAX = 512 };
+enum { NOTICE_MAX = 512, PATH_MAX_BYTES = 4096, SPACE_FILE_MAX = 512, KEY_LOOK = 1000 };
 
 void shard_notice(shard *s, const char *fmt, ...) {
     if (!s->o.notice) return;
@@ -89,6 +89,48 @@ static err open_store(shard *s, const char *db) {
     return store_open(db, readers, &s->store);
 }
 
+/* Whether one of `n` records from `lsn` on is sealed. */
+static err sealed_near(shard *s, uint64_t lsn, size_t n, bool *yes) {
+    journal_reader *r;
+    journal_record rec;
+    TRY(journal_reader_open(s->journal, lsn, &r));
+    err rc = OK;
+    for (size_t i = 0; rc == OK && i < n && !*yes; i++) {
+        rc = journal_read(r, &rec);
+        if (rc == OK) *yes = keyring_is_sealed(rec.body);
+    }
+    journal_reader_close(r);
+    return rc == ERR_NOT_FOUND ? OK : rc;
+}
+
+/* The users' keys. A file that is gone while sealed records are here is not made anew: they would be
+ * unreadable for ever, and new users would get the places of old ones. */
+static err check_keys_file(shard *s, const char *path) {
+    uint64_t first = journal_first_lsn(s->journal), head = journal_head_lsn(s->journal);
+    bool sealed = false;
+    if (fs_exists(s->o.fs, path) || head < first) return OK;
+    TRY(sealed_near(s, first, KEY_LOOK, &sealed));
+    if (!sealed && head > first + KEY_LOOK)
+        TRY(sealed_near(s, head + 1 - KEY_LOOK, KEY_LOOK, &sealed));
+    if (!sealed) return OK;
+    return err_set(
+        ERR_CORRUPT,
+        "%s is missing: the journal's records are sealed by the keys in it; bring it back "
+        "from the archive (kith restore)",
+        path);
+}
+
+static err open_keys(shard *s) {
+    static const seal_master none;
+    char *path = join(s->dir, "user.keys");
+    if (!path) return ERR_NO_MEMORY;
+    err rc = check_keys_file(s, path);
+    if (rc == OK) rc = keyring_open(s->o.fs, path, s->o.master ? s->o.master : &none, &s->keys);
+    s->o.master = NULL; /* borrowed for the call */
+    mem_free(path);
+    return rc;
+}
+
 static err open_files(shard *s) {
     TRY(fs_mkdir(s->o.fs, s->dir));
     char *jdir = join(s->dir, "journal"), *db = join(s->dir, "store.db");
@@ -104,6 +146,7 @@ static err open_files(shard *s) {
                          (unsigned long long)r->cut_bytes, (unsigned long long)r->cut_lsn);
         rc = check_space(s);
     }
+    if (rc == OK) rc = open_keys(s);
     if (rc == OK) rc = open_store(s, db);
     mem_free(jdir);
     mem_free(db);
@@ -198,6 +241,7 @@ void shard_close(shard *s) {
     lexical_free(s->words);
     attrs_free(s->attrs);
     store_close(s->store);
+    keyring_close(s->keys);
     journal_close(s->journal);
     mem_free(s->rev);
     mem_free(s->vec);
@@ -250,6 +294,15 @@ err shard_wait(shard *s, str id, uint64_t lsn, shard_wait_for what, uint64_t tim
 
 store *shard_store(shard *s) {
     return s->store;
+}
+journal *shard_journal(shard *s) {
+    return s->journal;
+}
+keyring *shard_keyring(shard *s) {
+    return s->keys;
+}
+const char *shard_space(const shard *s) {
+    return s->space;
 }
 uint32_t shard_dim(const shard *s) {
     return s->o.dim;

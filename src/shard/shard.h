@@ -16,15 +16,19 @@
  *     words lock (rwlock over attrs, words, rev)
  *     vectors lock (rwlock over the graph)
  *
- * Files in the directory: LOCK, journal/…, store.db (-wal, -shm), index.snap. Losing index.snap or store.db
- * loses nothing: both are made again from the journal.
+ * Files in the directory: LOCK, journal/…, user.keys, store.db (-wal, -shm), index.snap. Losing index.snap or
+ * store.db loses nothing: both are made again from the journal. What users wrote is sealed in the journal by
+ * the author's own key in user.keys, so losing that file loses all: it goes to the archive before the
+ * records do.
  */
 #ifndef KITH_SHARD_H
 #define KITH_SHARD_H
 
 #include "base/base.h"
 #include "index/index.h"
+#include "journal/journal.h"
 #include "os/os.h"
+#include "seal/keyring.h"
 #include "store/store.h"
 #include <kith/v1/record.pb-c.h>
 
@@ -42,10 +46,12 @@ typedef struct shard shard;
 
 typedef struct shard_options {
     fs *fs;
-    const char *dir;   /* made when missing, mode 0700 */
-    const char *space; /* of the vectors, and */
-    uint32_t dim;      /* their dimension */
-    unsigned readers;  /* store readers; 0: 4 */
+    const char *dir;           /* made when missing, mode 0700 */
+    const char *space;         /* of the vectors, and */
+    uint32_t dim;              /* their dimension */
+    unsigned readers;          /* store readers; 0: 4 */
+    const seal_master *master; /* wraps the users' keys; NULL: none. Borrowed for the call */
+    bool unsealed;             /* measuring only: new records are not sealed */
     /* Told during long work at open ("folding", done, total); may be NULL. */
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
     void *progress_ctx;
@@ -92,6 +98,9 @@ bool shard_has_same(shard *s, const Kith__V1__Post *post, const float *vector, u
 /* ---- reads ---- */
 
 store *shard_store(shard *s);
+journal *shard_journal(shard *s);
+keyring *shard_keyring(shard *s);
+const char *shard_space(const shard *s);
 uint64_t shard_lsn(shard *s);  /* applied to store and words */
 uint64_t shard_head(shard *s); /* durable in the journal */
 uint32_t shard_dim(const shard *s);
@@ -130,6 +139,25 @@ typedef struct shard_stats {
     double snapshot_age_s; /* negative: none yet */
 } shard_stats;
 MUST_USE err shard_stat(shard *s, shard_stats *out);
+
+/* ---- users (shard_users.c) ---- */
+
+typedef struct shard_erasure {
+    uint64_t lsn, posts; /* of the record; how many posts are gone */
+    int64_t time_ms;
+    char signature[2 * SEAL_SIGNATURE + 1]; /* hex, over "kith erasure USER LSN TIME_MS POSTS" */
+} shard_erasure;
+/* Deletes every post of the user and destroys the user's key, so that journal, archive and copies of them
+ * cannot be read any more; returns when store, words, graph and snapshot are scrubbed here. `who` and
+ * `from` go into the audit record. ERR_NOT_FOUND: nothing is known of the user. */
+MUST_USE err shard_erase_user(shard *s, str user, str who, shard_erasure *out);
+/* Everything that is held on a user, post by post, with its vector (NULL: none yet). */
+MUST_USE err shard_export_user(shard *s, str user,
+                               err (*visit)(void *ctx, const store_row *row, const float *vector),
+                               void *ctx);
+/* An audit record: {"what","who","outcome", and detail: members of JSON or ""}. Durable when it returns. */
+MUST_USE err shard_audit(shard *s, const char *what, str who, const char *outcome, str detail,
+                         uint64_t *lsn);
 
 /* Every file in the directory, without opening the shard; each problem to `report`. */
 MUST_USE err shard_verify(fs *fs, const char *dir,

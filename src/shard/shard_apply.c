@@ -11,12 +11,14 @@
  */
 #include "shard/shard_int.h"
 
-typedef enum op_kind { OP_NONE, OP_PUT, OP_DELETE, OP_VECTOR, OP_FAILED } op_kind;
+typedef enum op_kind { OP_NONE, OP_PUT, OP_DELETE, OP_VECTOR, OP_FAILED, OP_ERASE } op_kind;
 
 /* What one record means for the indexes. Pointers live in the batch's arena. */
 typedef struct op {
     op_kind kind;
     uint64_t lsn;
+    uint32_t *docs; /* of an erasure */
+    size_t doc_count;
     uint32_t doc;
     uint64_t text_hash;
     const Kith__V1__Post *post;
@@ -46,7 +48,7 @@ static void arena_pb_free(void *ctx, void *p) {
 
 /* ---- reading a batch ---- */
 
-static err batch_add(batch *b, const journal_record *r) {
+static err batch_add(shard *s, batch *b, const journal_record *r) {
     journal_record *to = &b->records[b->count];
     *to = *r;
     uint8_t *key = arena_alloc(&b->mem, r->key.len + 1),
@@ -56,13 +58,14 @@ static err batch_add(batch *b, const journal_record *r) {
     if (r->body.len) memcpy(body, r->body.ptr, r->body.len);
     to->key = str_from(key, r->key.len);
     to->body = str_from(body, r->body.len);
+    TRY(shard_unseal(s, &b->mem, to));
     b->bytes += r->body.len;
     b->count++;
     return OK;
 }
 
 /* Fills the batch; OK with count 0 at the durable end. */
-static err batch_read(batch *b, journal_reader *r) {
+static err batch_read(shard *s, batch *b, journal_reader *r) {
     arena_reset(&b->mem);
     b->count = b->bytes = 0;
     b->records = arena_alloc(&b->mem, APPLY_RECORDS_MAX * sizeof *b->records);
@@ -74,7 +77,7 @@ static err batch_read(batch *b, journal_reader *r) {
         if (rc == ERR_NOT_FOUND) return OK;
         if (rc != OK && b->count) return OK; /* told when it is the first of a batch */
         TRY(rc);
-        TRY(batch_add(b, &rec));
+        TRY(batch_add(s, b, &rec));
     }
     return OK;
 }
@@ -139,6 +142,9 @@ static err store_record(shard *s, const journal_record *r, arena *a, op *o) {
         return store_vector_put(s, r, a, o);
     case JOURNAL_VECTOR_FAILED:
         return store_vector_fail(s, r, a, o);
+    case JOURNAL_USER_ERASE:
+        o->kind = OP_ERASE;
+        return shard_store_erase(s, r, a, &o->docs, &o->doc_count);
     case JOURNAL_POST_DELETE: {
         Kith__V1__Post *old;
         err rc = store_delete(s->store, r->key, a, &o->doc, &old);
@@ -308,6 +314,12 @@ static err op_run(shard *s, const op *o, arena *a) {
         TRY(shard_vec_want(s, o->doc, 0));
         shard_unindex(s, o->doc);
         return OK;
+    case OP_ERASE:
+        for (size_t i = 0; i < o->doc_count; i++) {
+            TRY(shard_vec_want(s, o->docs[i], 0));
+            shard_unindex(s, o->docs[i]);
+        }
+        return OK;
     case OP_VECTOR:
         return shard_vec_push(s, o->doc, o->text_hash, o->f16, o->f16_size);
     case OP_FAILED:
@@ -348,7 +360,8 @@ static void index_batch(shard *s, batch *b) {
             if (shard_closing(s)) break;
         }
         follow_trace(o, start);
-        if (o->kind == OP_DELETE || (o->kind == OP_PUT && o->change.old)) mark_erased(s);
+        if (o->kind == OP_DELETE || o->kind == OP_ERASE || (o->kind == OP_PUT && o->change.old))
+            mark_erased(s);
     }
     arena_deinit(&a);
 }
@@ -388,7 +401,7 @@ static err apply_batch(shard *s, batch *b, uint64_t start) {
 
 /* One batch; *idle when there was none. */
 static err apply_step(shard *s, journal_reader *r, batch *b, bool *idle) {
-    TRY(batch_read(b, r));
+    TRY(batch_read(s, b, r));
     *idle = b->count == 0;
     if (*idle) return OK;
     uint64_t start = clock_mono_ns();
@@ -435,7 +448,7 @@ err shard_apply_store(shard *s) {
     arena_init(&b.mem, APPLY_BYTES_MAX * 8 + JOURNAL_BODY_MAX * 8);
     err rc = OK;
     for (uint64_t done = at; rc == OK && done < head;) {
-        rc = batch_read(&b, r);
+        rc = batch_read(s, &b, r);
         if (rc != OK || b.count == 0) break;
         rc = store_batch(s, &b);
         done = b.records[b.count - 1].lsn;

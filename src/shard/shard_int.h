@@ -36,6 +36,7 @@ struct shard {
     char *dir, *snap_path, *space;
     journal *journal;
     store *store;
+    keyring *keys;
 
     /* guarded by words_lock */
     rwlock words_lock;
@@ -110,6 +111,16 @@ MUST_USE err shard_index_row(shard *s, uint32_t doc, const Kith__V1__Post *post,
                              arena *a);
 void shard_unindex(shard *s, uint32_t doc);
 MUST_USE err shard_docs_reserve(shard *s, uint32_t doc);
+
+/* shard_users.c */
+#define SEAL_AD_MAX (JOURNAL_KEY_MAX + 8)
+/* What is checked with a sealed body: kind and key of its record. */
+str shard_seal_ad(uint16_t kind, str key, uint8_t out[SEAL_AD_MAX]);
+/* Opens a sealed body into the arena; a body whose key was destroyed becomes a redacted record. */
+MUST_USE err shard_unseal(shard *s, arena *a, journal_record *r);
+/* Folds an erasure: the user's posts leave the store, the key is destroyed. *docs in the arena. */
+MUST_USE err shard_store_erase(shard *s, const journal_record *r, arena *a, uint32_t **docs,
+                               size_t *count);
 
 /* shard_vectors.c */
 void shard_vec_main(void *arg);

@@ -72,7 +72,21 @@ typedef struct packer {
     journal_entry *entries;
     size_t count;
     arena mem;
+    keyring *keys;  /* NULL: bodies are not sealed */
+    uint32_t owner; /* of what is packed now */
 } packer;
+
+/* Adds a record whose body belongs to the owner. */
+static err pack_entry(packer *k, uint16_t kind, str key, str body) {
+    if (k->keys) {
+        uint8_t ad[SEAL_AD_MAX], *p = arena_alloc(&k->mem, body.len + KEYRING_OVERHEAD);
+        if (!p) return ERR_NO_MEMORY;
+        TRY(keyring_seal(k->keys, k->owner, shard_seal_ad(kind, key, ad), body, p));
+        body = str_from(p, body.len + KEYRING_OVERHEAD);
+    }
+    k->entries[k->count++] = (journal_entry){.kind = kind, .key = key, .body = body};
+    return OK;
+}
 
 static err pack_post(packer *k, const Kith__V1__Post *post, Kith__V1__Post *copy) {
     *copy = *post;
@@ -93,9 +107,7 @@ static err pack_post(packer *k, const Kith__V1__Post *post, Kith__V1__Post *copy
     uint8_t *p = arena_alloc(&k->mem, n);
     if (!p) return ERR_NO_MEMORY;
     kith__v1__post_put__pack(&body, p);
-    k->entries[k->count++] =
-        (journal_entry){.kind = JOURNAL_POST_PUT, .key = str_of(post->id), .body = str_from(p, n)};
-    return OK;
+    return pack_entry(k, JOURNAL_POST_PUT, str_of(post->id), str_from(p, n));
 }
 
 static err pack_vector(packer *k, const shard *s, const shard_vector *v) {
@@ -118,9 +130,7 @@ static err pack_vector(packer *k, const shard *s, const shard_vector *v) {
     uint8_t *p = arena_alloc(&k->mem, n);
     if (!p) return ERR_NO_MEMORY;
     kith__v1__vector_put__pack(&body, p);
-    k->entries[k->count++] =
-        (journal_entry){.kind = JOURNAL_VECTOR_PUT, .key = v->id, .body = str_from(p, n)};
-    return OK;
+    return pack_entry(k, JOURNAL_VECTOR_PUT, v->id, str_from(p, n));
 }
 
 static err pack_failed(packer *k, const shard *s, const shard_vector *v) {
@@ -139,9 +149,9 @@ static err pack_failed(packer *k, const shard *s, const shard_vector *v) {
     return OK;
 }
 
-static err packer_init(packer *k, size_t entries) {
-    arena_init(&k->mem, JOURNAL_BATCH_MAX + entries * 4096);
-    k->count = 0;
+static err packer_init(packer *k, const shard *s, size_t entries) {
+    *k = (packer){.keys = s->o.unsealed ? NULL : s->keys};
+    arena_init(&k->mem, 2 * JOURNAL_BATCH_MAX + entries * 8192);
     k->entries = arena_zalloc(&k->mem, entries, sizeof *k->entries);
     return k->entries ? OK : ERR_NO_MEMORY;
 }
@@ -157,23 +167,64 @@ static err pack_item(packer *k, const shard *s, const shard_item *item) {
     return pack_vector(k, s, &v);
 }
 
+/* The authors' keys, made where they are missing, all with one sync. */
+static err owners_of(packer *k, const shard_item *items, size_t n, uint32_t **out) {
+    str *users = arena_alloc(&k->mem, n * sizeof *users);
+    *out = arena_zalloc(&k->mem, n, sizeof **out);
+    if (!users || !*out) return ERR_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) users[i] = str_of(items[i].post->author);
+    return k->keys ? keyring_entries(k->keys, users, n, *out) : OK;
+}
+
+static err pack_items(packer *k, const shard *s, const shard_item *items, size_t n) {
+    uint32_t *owners;
+    TRY(owners_of(k, items, n, &owners));
+    for (size_t i = 0; i < n; i++) {
+        k->owner = owners[i];
+        TRY(pack_item(k, s, &items[i]));
+    }
+    return OK;
+}
+
 err shard_put(shard *s, const shard_item *items, size_t n, uint64_t *lsn) {
     packer k;
-    err rc = packer_init(&k, n * 2);
-    for (size_t i = 0; rc == OK && i < n; i++) rc = pack_item(&k, s, &items[i]);
+    err rc = packer_init(&k, s, n * 2);
+    if (rc == OK) rc = pack_items(&k, s, items, n);
+    if (rc == ERR_NOT_FOUND) /* a key was destroyed a moment ago: an author was erased */
+        rc = err_set(ERR_AGAIN, "an author is being erased; try again");
     uint64_t first;
     if (rc == OK) rc = journal_append(s->journal, k.entries, k.count, &first, lsn);
     arena_deinit(&k.mem);
     return rc;
 }
 
+/* Whose post it is; ERR_NOT_FOUND: the post is gone, or its author's key. */
+static err owner_of(packer *k, shard *s, str id) {
+    arena a;
+    store_row row;
+    if (!k->keys) return OK;
+    arena_init(&a, 4 * PACK_MAX);
+    store_reader *r = store_reader_get(s->store);
+    err rc = store_get(r, id, &a, &row);
+    store_reader_put(s->store, r);
+    if (rc == OK) rc = keyring_find(k->keys, str_of(row.post->author), &k->owner);
+    arena_deinit(&a);
+    return rc;
+}
+
+static err pack_late(packer *k, shard *s, const shard_vector *v) {
+    if (!v->vector) return pack_failed(k, s, v);
+    err rc = owner_of(k, s, v->id);
+    if (rc == OK) rc = pack_vector(k, s, v);
+    return rc == ERR_NOT_FOUND ? OK : rc; /* nobody wants the vector of a post that is gone */
+}
+
 err shard_put_vectors(shard *s, const shard_vector *v, size_t n) {
     packer k;
     uint64_t first, last = 0;
-    err rc = packer_init(&k, n);
-    for (size_t i = 0; rc == OK && i < n; i++)
-        rc = v[i].vector ? pack_vector(&k, s, &v[i]) : pack_failed(&k, s, &v[i]);
-    if (rc == OK) rc = journal_append(s->journal, k.entries, k.count, &first, &last);
+    err rc = packer_init(&k, s, n);
+    for (size_t i = 0; rc == OK && i < n; i++) rc = pack_late(&k, s, &v[i]);
+    if (rc == OK && k.count) rc = journal_append(s->journal, k.entries, k.count, &first, &last);
     arena_deinit(&k.mem);
     /* The asker takes the next texts from the store, which must not show these again. */
     return rc == OK ? shard_wait(s, STR(""), last, WAIT_APPLIED, UINT64_MAX / 2000000u) : rc;

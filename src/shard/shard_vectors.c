@@ -178,16 +178,21 @@ static err catch_up(shard *s) {
     uint64_t first = journal_first_lsn(s->journal), from = MAX(s->snapshot_lsn + 1, first);
     TRY(journal_reader_open(s->journal, from, &r));
     uint64_t head = journal_head_lsn(s->journal);
+    arena a;
+    arena_init(&a, 2 * JOURNAL_BODY_MAX);
     err rc = OK;
     while (rc == OK && journal_reader_lsn(r) <= head && !shard_closing(s)) {
         journal_record rec;
         rc = journal_read(r, &rec);
+        arena_reset(&a);
+        if (rc == OK) rc = shard_unseal(s, &a, &rec);
         if (rc == OK) rc = catch_record(s, &rec);
         if (s->o.progress && journal_reader_lsn(r) % CATCH_UP_BATCH == 0)
             s->o.progress(s->o.progress_ctx, "vectors from the journal", journal_reader_lsn(r),
                           head);
     }
     journal_reader_close(r);
+    arena_deinit(&a);
     return rc == ERR_NOT_FOUND ? OK : rc;
 }
 

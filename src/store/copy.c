@@ -37,3 +37,46 @@ err store_copy(store *s, const char *path, uint64_t *position) {
     store_reader_put(s, r);
     return rc;
 }
+
+/* ---- posts of an author: rare (erasures), so no index is kept for it ---- */
+
+static err add_id(arena *a, str id, str **ids, size_t *count, size_t *cap) {
+    if (*count == *cap) {
+        size_t n = *cap ? *cap * 2 : 64;
+        str *more = arena_alloc(a, n * sizeof *more);
+        if (!more) return ERR_NO_MEMORY;
+        if (*count) memcpy(more, *ids, *count * sizeof *more);
+        *ids = more;
+        *cap = n;
+    }
+    const char *p = arena_dup(a, id);
+    if (!p) return ERR_NO_MEMORY;
+    (*ids)[(*count)++] = str_from(p, id.len);
+    return OK;
+}
+
+err store_ids_of_author(store *s, str author, arena *a, str **ids, size_t *count) {
+    sqlite3_stmt *q = NULL;
+    const conn *c = &s->w;
+    size_t cap = 0;
+    arena row;
+    static const char sql[] =
+        "SELECT " STORE_ROW " FROM posts p JOIN bodies b ON b.doc=p.doc ORDER BY p.doc";
+    *ids = NULL;
+    *count = 0;
+    TRY(store_sql_error(c, sqlite3_prepare_v2(c->db, sql, -1, &q, NULL)));
+    arena_init(&row, STORE_ROW_MAX);
+    err rc = OK;
+    for (bool more = true; rc == OK && more;) {
+        store_row r;
+        arena_reset(&row);
+        rc = store_step(c, q, &more);
+        if (rc != OK || !more) break;
+        rc = store_row_read(c, q, &row, &r);
+        if (rc == OK && str_eq(str_of(r.post->author), author))
+            rc = add_id(a, str_of(r.post->id), ids, count, &cap);
+    }
+    sqlite3_finalize(q);
+    arena_deinit(&row);
+    return rc;
+}

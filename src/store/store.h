@@ -84,6 +84,9 @@ MUST_USE err store_vector_failed(store *s, str id, uint64_t text_hash, str reaso
 /* Failed rows become pending again; returns how many. */
 MUST_USE err store_retry_failed(store *s, uint64_t *count);
 
+/* Ids of all posts of an author, as the open transaction sees them: reads every row. In the arena. */
+MUST_USE err store_ids_of_author(store *s, str author, arena *a, str **ids, size_t *count);
+
 /* Outside a transaction: checkpoint and truncate the WAL. ERR_AGAIN when a reader is in the way. */
 MUST_USE err store_erase_traces(store *s);
 
