@@ -152,12 +152,17 @@ def build_onnx(folder, path):
         g = op("Mul", [g, const(n + "half", np.float32(0.5))], n + "g5")
         h = linear(g, p + "output.dense", n + "d")
         x = norm(op("Add", [h, x], n + "x3"), p + "output.LayerNorm", f"x{i + 1}")
-    wide = op("Unsqueeze", [mask, const("last", np.array([2], np.int64))], "wide")
-    total = op("ReduceSum", [op("Mul", [x, wide], "kept"), "one1"], "total", keepdims=0)
-    const("one1", np.array([1], np.int64))
-    count = op("ReduceSum", [wide, "one1"], "count", keepdims=0)
-    mean = op("Div", [total, count], "mean")
-    op("LpNormalization", [mean], "vectors", axis=-1, p=2)
+    pooling = os.path.join(folder, "1_Pooling", "config.json")
+    if os.path.exists(pooling) and json.load(open(pooling, encoding="utf8")).get("pooling_mode_cls_token"):
+        row = op("Gather", [x, const("first", np.array([0], np.int64))], "row", axis=1)
+        pooled = op("Squeeze", [row, const("second", np.array([1], np.int64))], "pooled")
+    else:
+        wide = op("Unsqueeze", [mask, const("last", np.array([2], np.int64))], "wide")
+        total = op("ReduceSum", [op("Mul", [x, wide], "kept"), "one1"], "total", keepdims=0)
+        const("one1", np.array([1], np.int64))
+        count = op("ReduceSum", [wide, "one1"], "count", keepdims=0)
+        pooled = op("Div", [total, count], "pooled")
+    op("LpNormalization", [pooled], "vectors", axis=-1, p=2)
     graph = helper.make_graph(
         nodes, "sentence-encoder",
         [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"]),

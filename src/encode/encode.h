@@ -63,6 +63,8 @@ MUST_USE err encode_model_open(const encode_files *files, encode_precision p, en
 void encode_model_close(encode_model *m); /* NULL is fine */
 
 size_t encode_dim(const encode_model *m);
+size_t encode_layers(const encode_model *m);
+bool encode_pools_cls(const encode_model *m);    /* the first token's row; else the mean of all */
 size_t encode_max_tokens(const encode_model *m); /* of a text, with [CLS] and [SEP] */
 encode_precision encode_precision_of(const encode_model *m);
 size_t encode_model_bytes(const encode_model *m);

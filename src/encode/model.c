@@ -352,6 +352,12 @@ void encode_model_close(encode_model *m) {
 size_t encode_dim(const encode_model *m) {
     return m->shape.hidden;
 }
+size_t encode_layers(const encode_model *m) {
+    return m->shape.layers;
+}
+bool encode_pools_cls(const encode_model *m) {
+    return m->pool_cls;
+}
 size_t encode_max_tokens(const encode_model *m) {
     return m->max_tokens;
 }

@@ -63,6 +63,7 @@ int command_eval(int argc, char **argv) {
     eval_result r;
     o.progress = on_progress;
     o.progress_ctx = &bar;
+    if (!precision && o.dir) precision = instance_precision(o.dir);
     rc = instance_model(model, precision, &o.provider);
     if (rc == OK) rc = eval_run(&o, &r);
     progress_end(&bar);

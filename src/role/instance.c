@@ -22,6 +22,7 @@
 enum {
     PATH_BYTES = INSTANCE_PATH_MAX,
     URL_BYTES = 160,
+    SPACE_BYTES = 512,
     QUEUE_MAX = 1024,
     GRACE_MS = 10000,
     REQUEST_ARENA_MAX = 64 * MIB, /* 100 hits of POST_TEXT_MAX, each with its context */
@@ -88,7 +89,7 @@ err instance_model_dir(char path[INSTANCE_PATH_MAX]) {
 
 err instance_model(const char *model, const char *precision, provider **out) {
     char path[PATH_BYTES];
-    if (!precision) precision = "f32";
+    if (!precision) precision = "int8";
     if (model && strncmp(model, "mock:", 5) == 0) {
         uint64_t dim;
         if (!str_to_u64(str_of(model + 5), &dim) || dim > UINT32_MAX)
@@ -100,6 +101,24 @@ err instance_model(const char *model, const char *precision, provider **out) {
         model = path;
     }
     return provider_local_open(fs_real(), model, precision, out);
+}
+
+const char *instance_precision(const char *dir) {
+    static const char *const names[] = {"f32", "bf16", "int8"};
+    char path[PATH_BYTES];
+    uint8_t *text = NULL;
+    size_t n = 0;
+    const char *found = NULL;
+    int len = snprintf(path, sizeof path, "%s/space", dir);
+    if (len >= (int)sizeof path || file_read_all(fs_real(), path, SPACE_BYTES, &text, &n) != OK)
+        return NULL;
+    for (size_t i = 0; i < COUNT_OF(names); i++) { /* "local/NAME/PRECISION/DIM/cosine" */
+        char part[16];
+        snprintf(part, sizeof part, "/%s/", names[i]);
+        if (str_find(str_from(text, n), str_of(part)) >= 0) found = names[i];
+    }
+    mem_free(text);
+    return found;
 }
 
 /* ---- telling ---- */
@@ -172,7 +191,8 @@ static err open_server(instance *k) {
 }
 
 static err open_folds(instance *k) {
-    TRY(instance_model(k->o.model, k->o.precision, &k->provider));
+    const char *precision = k->o.precision ? k->o.precision : instance_precision(k->dir);
+    TRY(instance_model(k->o.model, precision, &k->provider));
     shard_options so = {.fs = fs_real(),
                         .dir = k->dir,
                         .space = provider_space(k->provider),

@@ -19,7 +19,7 @@ typedef struct instance instance;
 typedef struct instance_options {
     const char *dir;
     const char *model;     /* folder, "mock:DIM", or NULL: the default place */
-    const char *precision; /* NULL: "f32" */
+    const char *precision; /* NULL: the directory's own, "int8" for a new one */
     const char *host;      /* NULL: "127.0.0.1" */
     uint16_t port;         /* 0: any free one */
     unsigned workers;      /* 0: by cores */
@@ -38,8 +38,10 @@ provider *instance_provider(instance *k);
 shard *instance_shard(instance *k);
 
 /* "mock:384", a folder, or NULL for the default: KITH_MODEL, else the cache of tools/setup, else
- * /usr/share/kith/model. */
+ * /usr/share/kith/model. precision NULL: "int8". */
 MUST_USE err instance_model(const char *model, const char *precision, provider **out);
+/* The precision that the vectors in `dir` were made with; NULL when there are none yet. */
+const char *instance_precision(const char *dir);
 
 /* The folder that NULL stands for, into path[INSTANCE_PATH_MAX]. */
 #define INSTANCE_PATH_MAX 4096

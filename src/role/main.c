@@ -24,6 +24,7 @@ static const command commands[] = {
     {"eval", command_eval, "quality on judged queries"},
     {"bench", command_bench, "speed of the index and of the encoder"},
     {"embed", command_embed, "texts to vectors"},
+    {"model", command_model, "list models, check one"},
     {"key", command_key, "make, list and revoke keys"},
 };
 
