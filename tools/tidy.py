@@ -30,7 +30,7 @@ BANNED = {
 }
 BANNED_HOME = {"base", "os"}
 FOREIGN = {
-    "sqlite3.h": {"store"}, "uv.h": {"net"}, "nghttp2/": {"net"}, "curl/": {"net"}, "yyjson.h": {"base"},
+    "sqlite3.h": {"store"}, "uv.h": {"net"}, "nghttp2/": {"net"}, "curl/": {"net"}, "openssl/": {"net"}, "yyjson.h": {"base"},
     "immintrin.h": {"vec"}, "arm_neon.h": {"vec"}, "pthread.h": {"os"}, "sys/socket.h": {"net"},
     "zlib.h": {"ingest", "role"}, "zstd.h": {"archive"},
 }
@@ -38,7 +38,7 @@ FOREIGN = {
 PUBLIC = {
     "base": None, "os": None, "vec": None,
     "index": {"index", "hnsw", "flat", "lexical", "attrs", "analyze"},
-    "obs": {"obs", "metrics", "catalog", "trace", "export"}, "net": {"net", "client"}, "api": {"api", "diary", "keys", "json_map"}, "journal": {"journal"}, "seal": {"seal", "keyring"},
+    "obs": {"obs", "metrics", "catalog", "trace", "export"}, "net": {"net", "client", "sign"}, "api": {"api", "diary", "keys", "json_map"}, "journal": {"journal"}, "seal": {"seal", "keyring"},
 }
 SPECIAL = re.compile(r"_(test|fuzz|bench)(_util)?\.[ch]$")
 SPLIT = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)

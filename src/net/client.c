@@ -8,6 +8,7 @@
 #include "obs/trace.h"
 
 #include <curl/curl.h>
+#include <stdatomic.h>
 
 enum {
     URL_MAX = 16384,
@@ -93,11 +94,19 @@ static err of_curl(const http_client *c, CURLcode e) {
         return err_set(ERR_TIMEOUT, "%s: no answer in time", c->base);
     case CURLE_WRITE_ERROR:
         return err_set(ERR_TOO_LARGE, "%s: answer too large", c->base);
+    case CURLE_ABORTED_BY_CALLBACK:
+        return err_set(ERR_CANCELLED, "the call was given up");
     case CURLE_OUT_OF_MEMORY:
         return err_set(ERR_NO_MEMORY, "no memory for an HTTP call");
     default:
         return err_set(ERR_IO, "%s: %s", c->base, curl_easy_strerror(e));
     }
+}
+
+static int on_progress(void *ctx, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
+    const _Atomic bool *cancel = ctx;
+    (void)a, (void)b, (void)c, (void)d;
+    return atomic_load_explicit(cancel, memory_order_relaxed);
 }
 
 static void set_options(http_client *c, const http_ask *ask, const char *url,
@@ -118,6 +127,12 @@ static void set_options(http_client *c, const http_ask *ask, const char *url,
     if (ask->content_type) {
         curl_easy_setopt(h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)ask->body.len);
         curl_easy_setopt(h, CURLOPT_POSTFIELDS, ask->body.ptr ? ask->body.ptr : "");
+    }
+    if (ask->ca_file) curl_easy_setopt(h, CURLOPT_CAINFO, ask->ca_file);
+    if (ask->cancel) {
+        curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_progress);
+        curl_easy_setopt(h, CURLOPT_XFERINFODATA, (void *)(uintptr_t)ask->cancel);
+        curl_easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
     }
     curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, ask->method);
     if (strcmp(ask->method, "HEAD") == 0) curl_easy_setopt(h, CURLOPT_NOBODY, 1L);

@@ -9,7 +9,8 @@
  *     http_client_close(c);
  *
  * Errors: ERR_INVALID (a URL that is none), ERR_AGAIN (nobody listens there), ERR_TIMEOUT, ERR_IO
- * (cut), ERR_TOO_LARGE (an answer over HTTP_REPLY_MAX). An HTTP status of 400 or more is no error here.
+ * (cut, or a certificate that is not trusted), ERR_TOO_LARGE (an answer over HTTP_REPLY_MAX),
+ * ERR_CANCELLED. An HTTP status of 400 or more is no error here.
  */
 #ifndef KITH_NET_CLIENT_H
 #define KITH_NET_CLIENT_H
@@ -28,6 +29,8 @@ typedef struct http_ask {
     uint32_t timeout_ms;        /* 0: 30,000 */
     const char *const *headers; /* more of them, as "Name: value" */
     size_t header_count;
+    const char *ca_file; /* PEM of whom to trust instead of the system's; NULL: the system's */
+    const _Atomic bool *cancel; /* may be NULL; the call ends soon after it became true */
 } http_ask;
 
 typedef struct http_reply {
