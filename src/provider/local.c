@@ -10,7 +10,7 @@
 #include "encode/encode.h"
 #include <stdio.h>
 
-enum { LOCAL_TEXTS_MAX = 256, STOCK_MAX = 16, PATH_BYTES = 4096, SPACE_BYTES = 128 };
+enum { STOCK_MAX = 16, PATH_BYTES = 4096 };
 
 typedef struct local {
     encode_model *model;
@@ -35,14 +35,13 @@ static void give_back(local *l, encode_scratch *s) {
     if (!room) encode_scratch_close(s);
 }
 
-static err local_embed(void *self, const str *texts, size_t n, embed_task task, float *out,
-                       embed_usage *usage) {
+/* This family of models has one side for queries and documents, so the task is not looked at. */
+static err local_embed(void *self, const embed_ask *ask, float *out, embed_usage *usage) {
     local *l = self;
-    (void)task; /* this family of models has one side for queries and documents */
     encode_stats st = {0};
     encode_scratch *s = take_stocked(l);
     if (!s) TRY(encode_scratch_open(l->model, &s));
-    err rc = encode_batch(l->model, s, texts, n, out, &st);
+    err rc = encode_batch(l->model, s, ask->texts, ask->count, out, &st);
     give_back(l, s);
     usage->tokens = st.tokens;
     return rc;
@@ -116,7 +115,7 @@ static str folder_name(const char *dir) {
 }
 
 err provider_local_open(fs *disk, const char *model_dir, const char *precision, provider **out) {
-    static const provider_ops ops = {local_embed, local_close};
+    static const provider_ops ops = {.embed = local_embed, .close = local_close};
     *out = NULL;
     local *l = mem_zalloc(1, sizeof *l);
     if (!l) return ERR_NO_MEMORY;
@@ -127,9 +126,9 @@ err provider_local_open(fs *disk, const char *model_dir, const char *precision, 
         mem_free(l);
         return rc;
     }
-    str name = folder_name(model_dir);
-    char space[SPACE_BYTES];
-    snprintf(space, sizeof space, "local/%.*s/%s/%zu/cosine", (int)MIN(name.len, 64), name.ptr,
-             encode_precision_name(encode_precision_of(l->model)), encode_dim(l->model));
-    return provider_make(&ops, l, space, (uint32_t)encode_dim(l->model), LOCAL_TEXTS_MAX, out);
+    provider_info info = {
+        .kind = "local", .dim = (uint32_t)encode_dim(l->model), .texts_max = PROVIDER_TEXTS_MAX};
+    provider_space_set(&info, "local", folder_name(model_dir),
+                       encode_precision_name(encode_precision_of(l->model)));
+    return provider_make(&ops, l, &info, NULL, out);
 }

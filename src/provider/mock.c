@@ -7,9 +7,6 @@
 #include "provider/provider_int.h"
 
 #include <math.h>
-#include <stdio.h>
-
-enum { MOCK_DIM_MAX = 4096, MOCK_TEXTS_MAX = 256 };
 
 typedef struct mock {
     uint32_t dim;
@@ -51,13 +48,11 @@ static void embed_one(const mock *m, str text, float *v) {
     for (uint32_t d = 0; d < m->dim; d++) v[d] = (float)(v[d] / sqrt(norm));
 }
 
-static err mock_embed(void *self, const str *texts, size_t n, embed_task task, float *out,
-                      embed_usage *usage) {
+static err mock_embed(void *self, const embed_ask *ask, float *out, embed_usage *usage) {
     const mock *m = self;
-    (void)task;
-    for (size_t i = 0; i < n; i++) {
-        embed_one(m, texts[i], out + i * m->dim);
-        usage->tokens += texts[i].len / 4 + 1;
+    for (size_t i = 0; i < ask->count; i++) {
+        embed_one(m, ask->texts[i], out + i * m->dim);
+        usage->tokens += ask->texts[i].len / 4 + 1;
     }
     return OK;
 }
@@ -67,14 +62,14 @@ static void mock_close(void *self) {
 }
 
 err provider_mock_open(uint32_t dim, provider **out) {
-    static const provider_ops ops = {mock_embed, mock_close};
+    static const provider_ops ops = {.embed = mock_embed, .close = mock_close};
     *out = NULL;
-    if (dim < 8 || dim > MOCK_DIM_MAX)
-        return err_set(ERR_INVALID, "mock provider: expected 8 to %d dimensions", MOCK_DIM_MAX);
+    if (dim < 8 || dim > PROVIDER_DIM_MAX)
+        return err_set(ERR_INVALID, "mock provider: expected 8 to %d dimensions", PROVIDER_DIM_MAX);
     mock *m = mem_zalloc(1, sizeof *m);
     if (!m) return ERR_NO_MEMORY;
     m->dim = dim;
-    char space[64];
-    snprintf(space, sizeof space, "mock/words/%u/cosine", dim);
-    return provider_make(&ops, m, space, dim, MOCK_TEXTS_MAX, out);
+    provider_info info = {.kind = "mock", .dim = dim, .texts_max = PROVIDER_TEXTS_MAX};
+    provider_space_set(&info, "mock", STR("words"), NULL);
+    return provider_make(&ops, m, &info, NULL, out);
 }

@@ -35,7 +35,8 @@ typedef struct embed_run {
 static err flush(embed_run *e) {
     uint32_t dim = provider_dim(e->p);
     if (e->n == 0) return OK;
-    TRY(provider_embed(e->p, e->texts, e->n, EMBED_DOCUMENT, e->v, NULL));
+    embed_ask ask = {.texts = e->texts, .count = e->n, .task = EMBED_DOCUMENT, .bulk = true};
+    TRY(provider_embed_ask(e->p, &ask, e->v, NULL));
     TRY(put_rows(e->out, e->v, e->n, dim));
     e->done += e->n;
     e->n = 0;
@@ -58,11 +59,17 @@ static err run(embed_run *e) {
     }
 }
 
+static void on_notice(void *ctx, const char *text) {
+    (void)ctx;
+    term_note("%s", text);
+}
+
 int command_embed(int argc, char **argv) {
-    const char *model = NULL, *precision = NULL, *out = NULL;
+    embed_flags f = EMBED_FLAGS_INIT;
+    const char *out = NULL;
     const arg args[] = {
-        {"model", ARG_STR, &model, "DIR", "sentence-transformers folder", "KITH_MODEL"},
-        {"precision", ARG_STR, &precision, "P", "f32, bf16 or int8", "KITH_PRECISION"},
+        EMBED_ARGS(f),
+        EMBED_MORE_ARGS(f),
         {"out", ARG_STR, &out, "FILE", "fvecs file to write", NULL},
     };
     args_spec spec = {.command = "embed",
@@ -78,7 +85,8 @@ int command_embed(int argc, char **argv) {
     embed_run e = {0};
     arena_init(&e.mem, BATCH * (LINES_MAX_BYTES + 16));
     progress_start(&e.bar, "embedding");
-    rc = instance_model(model, precision, &e.p);
+    rc = embed_flags_check(&f);
+    if (rc == OK) rc = embed_flags_open(&f, NULL, on_notice, NULL, &e.p);
     if (rc == OK) rc = lines_open("-", &e.in);
     if (rc == OK) {
         e.v = mem_alloc((size_t)BATCH * provider_dim(e.p) * sizeof *e.v);

@@ -47,7 +47,7 @@ static void greet(const instance *k, const instance_options *o) {
 }
 
 int command_serve(int argc, char **argv) {
-    instance_options o = {.dir = "kith-data", .announce = true};
+    instance_options o = {.dir = "kith-data", .announce = true, .embed = EMBED_FLAGS_INIT};
     const char *listen = "127.0.0.1:8080";
     int64_t workers = 0;
     const arg args[] = {
@@ -55,8 +55,8 @@ int command_serve(int argc, char **argv) {
          "KITH_DIR"},
         {"listen", ARG_STR, &listen, "HOST:PORT", "address (default 127.0.0.1:8080)",
          "KITH_LISTEN"},
-        {"model", ARG_STR, &o.model, "DIR", "sentence-transformers folder", "KITH_MODEL"},
-        {"precision", ARG_STR, &o.precision, "P", "f32, bf16 or int8", "KITH_PRECISION"},
+        EMBED_ARGS(o.embed),
+        EMBED_MORE_ARGS(o.embed),
         {"workers", ARG_INT, &workers, "N", "request threads (default by cores)", "KITH_WORKERS"},
         {"require-keys", ARG_BOOL, &o.keys_always, NULL, "also loopback callers need a key",
          "KITH_REQUIRE_KEYS"},
@@ -74,6 +74,7 @@ int command_serve(int argc, char **argv) {
     if (rc == ERR_CANCELLED) return 0;
     if (rc == OK && (workers < 0 || workers > 256))
         rc = err_set(ERR_INVALID, "--workers: expected 0 to 256");
+    if (rc == OK) rc = embed_flags_check(&o.embed);
     if (rc == OK) rc = parse_listen(listen, host, &o.port);
     if (rc != OK) return term_fail(rc);
     sigset_t stop;

@@ -26,7 +26,8 @@ enum {
     QUEUE_MAX = 1024,
     GRACE_MS = 10000,
     REQUEST_ARENA_MAX = 64 * MIB, /* 100 hits of POST_TEXT_MAX, each with its context */
-    LOOPS_MAX = 2
+    LOOPS_MAX = 2,
+    REMOTE_WORKERS = 64 /* each may wait for a service: 64 / 0.1 s are 640 searches a second */
 };
 
 struct instance {
@@ -168,7 +169,8 @@ static err open_server(instance *k) {
                        host);
     unsigned cores = thread_cores();
     /* Searches of one core each, and a few more that wait for disks and embeddings. */
-    unsigned workers = k->o.workers ? k->o.workers : cores * 2 + 2;
+    unsigned usual = embed_flags_remote(&k->o.embed) ? REMOTE_WORKERS : cores * 2 + 2;
+    unsigned workers = k->o.workers ? k->o.workers : usual;
     TRY(pool_open("kith-worker", workers, QUEUE_MAX, &k->workers));
     net_options n;
     net_options_init(&n);
@@ -191,8 +193,8 @@ static err open_server(instance *k) {
 }
 
 static err open_folds(instance *k) {
-    const char *precision = k->o.precision ? k->o.precision : instance_precision(k->dir);
-    TRY(instance_model(k->o.model, precision, &k->provider));
+    if (!k->o.embed.precision) k->o.embed.precision = instance_precision(k->dir);
+    TRY(embed_flags_open(&k->o.embed, k->dir, on_notice, NULL, &k->provider));
     shard_options so = {.fs = fs_real(),
                         .dir = k->dir,
                         .space = provider_space(k->provider),
@@ -276,6 +278,7 @@ void instance_close(instance *k) {
         (void)rc;
     }
     telemetry_stop(k->telemetry);
+    provider_cancel(k->provider); /* nobody waits for a service any more */
     net_server_close(k->server, GRACE_MS);
     pool_close(k->workers);
     telemetry_close(k->telemetry);

@@ -11,6 +11,7 @@
 
 #include "api/api.h"
 #include "provider/provider.h"
+#include "role/embed_flags.h"
 
 #define KITH_VERSION "0.1.0"
 
@@ -18,11 +19,11 @@ typedef struct instance instance;
 
 typedef struct instance_options {
     const char *dir;
-    const char *model;     /* folder, "mock:DIM", or NULL: the default place */
-    const char *precision; /* NULL: the directory's own, "int8" for a new one */
-    const char *host;      /* NULL: "127.0.0.1" */
-    uint16_t port;         /* 0: any free one */
-    unsigned workers;      /* 0: by cores */
+    embed_flags
+        embed; /* all 0: the local model at its default place, in the directory's own precision */
+    const char *host; /* NULL: "127.0.0.1" */
+    uint16_t port;    /* 0: any free one */
+    unsigned workers; /* 0: by cores */
     bool keys_always;
     bool must_exist; /* a missing directory is an error, not a new one */
     bool quiet;      /* notices only when something is wrong */

@@ -11,17 +11,17 @@
 
 /* Flags that these commands share. */
 typedef struct remote_flags {
-    const char *server, *token, *data, *model, *precision;
+    const char *server, *token, *data;
+    embed_flags embed; /* of a kith made here */
     bool json;
 } remote_flags;
-#define REMOTE_FLAGS_INIT ((remote_flags){.data = "kith-data"})
-#define REMOTE_ARGS(f)                                                                        \
-    {"data", ARG_STR, &(f).data, "DIR", "data directory (default kith-data)", "KITH_DIR"},    \
-        {"server", ARG_STR, &(f).server, "URL", "a running kith instead", "KITH_SERVER"},     \
-        {"token", ARG_STR, &(f).token, "KEY", "key for it", "KITH_TOKEN"},                    \
-        {"model", ARG_STR, &(f).model, "DIR", "sentence-transformers folder", "KITH_MODEL"},  \
-        {"precision", ARG_STR, &(f).precision, "P", "f32, bf16 or int8", "KITH_PRECISION"}, { \
-        "json", ARG_BOOL, &(f).json, NULL, "print JSON, for scripts", NULL                    \
+#define REMOTE_FLAGS_INIT ((remote_flags){.data = "kith-data", .embed = EMBED_FLAGS_INIT})
+#define REMOTE_ARGS(f)                                                                            \
+    {"data", ARG_STR, &(f).data, "DIR", "data directory (default kith-data)", "KITH_DIR"},        \
+        {"server", ARG_STR, &(f).server, "URL", "a running kith instead", "KITH_SERVER"},         \
+        {"token", ARG_STR, &(f).token, "KEY", "key for it", "KITH_TOKEN"}, EMBED_ARGS((f).embed), \
+    {                                                                                             \
+        "json", ARG_BOOL, &(f).json, NULL, "print JSON, for scripts", NULL                        \
     }
 
 typedef struct remote {

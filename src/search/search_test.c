@@ -42,9 +42,8 @@ static char *z(const char *s) {
 
 /* ---- the shard and what is in it ---- */
 
-static err broken_embed(void *self, const str *texts, size_t n, embed_task task, float *out,
-                        embed_usage *usage) {
-    (void)self, (void)texts, (void)n, (void)task, (void)out, (void)usage;
+static err broken_embed(void *self, const embed_ask *ask, float *out, embed_usage *usage) {
+    (void)self, (void)ask, (void)out, (void)usage;
     return err_set(ERR_IO, "the model is away");
 }
 
@@ -52,7 +51,7 @@ static void broken_close(void *self) {
     (void)self;
 }
 
-static const provider_ops broken_ops = {broken_embed, broken_close};
+static const provider_ops broken_ops = {.embed = broken_embed, .close = broken_close};
 
 static void words_into(char *out, size_t cap) {
     static const char *const vocabulary[] = {
@@ -116,7 +115,8 @@ static int setup(void **state) {
     snprintf(f.dir, sizeof f.dir, "/tmp/kith-search-XXXXXX");
     if (!mkdtemp(f.dir)) return -1;
     if (provider_mock_open(DIM, &f.p) != OK) return -1;
-    if (provider_make(&broken_ops, NULL, "broken", DIM, 64, &f.broken) != OK) return -1;
+    provider_info info = {.kind = "broken", .space = "broken", .dim = DIM, .texts_max = 64};
+    if (provider_make(&broken_ops, NULL, &info, NULL, &f.broken) != OK) return -1;
     shard_options o = {.fs = fs_real(), .dir = f.dir, .space = provider_space(f.p), .dim = DIM};
     if (shard_open(&o, &f.s) != OK) return -1;
     uint64_t lsn = 0;
