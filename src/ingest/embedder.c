@@ -2,19 +2,31 @@
  * journal.
  *
  * The queue is the store itself (rows that wait), so it survives restarts and has no size of its
- * own. A batch that fails as a whole is tried text by text; a text that the provider refuses is put
- * aside with the reason (a record of its own), so that one poison text cannot stop the others. When the
- * provider itself is out of order the thread waits, longer each time, up to BACKOFF_MAX_MS.
+ * own. A batch is what waits; for a service, which is paid and limited by the call, a batch that is not
+ * full waits FILL_MS for more.
+ *
+ * A batch that fails as a whole is tried text by text; a text that the provider refuses is put
+ * aside with the reason (a record of its own), so that one poison text cannot stop the others. A text may also
+ * break a service (500, no answer): after STRIKES such failures the batch is tried text by text too,
+ * and a text that fails while a harmless one succeeds is put aside. When the provider itself is
+ * out of order the thread waits, longer each time, up to BACKOFF_MAX_MS.
+ *
+ * A deleted post's text must leave the provider's cache: the shard's apply thread asks for that, and a batch under
+ * way looks once more after its vectors went into the cache, so that no order of the two leaves any.
  */
 #include "ingest/ingest.h"
 
 #include "obs/metrics.h"
 
 enum {
-    BATCH_TEXTS = 32, /* bigger batches are no faster on one core and hold the thread for longer */
+    LOCAL_TEXTS = 32, /* bigger batches are no faster on one core and hold the thread for longer */
     WAIT_MS = 1000,
+    FILL_MS = 50,
+    STRIKES = 3,
+    FAILED_MAX = 100000, /* texts of one retry */
+    TELL_AGAIN_MS = 60000,
     BACKOFF_MIN_MS = 500,
-    BACKOFF_MAX_MS = 30000
+    BACKOFF_MAX_MS = 5000
 };
 
 struct embedder {
@@ -23,12 +35,16 @@ struct embedder {
     provider *p;
     void (*notice)(void *ctx, const char *text);
     void *ctx;
-    float *vectors; /* the thread's own: BATCH_TEXTS x dim */
+    size_t batch_max;
     thread t;
+    /* the thread's own */
+    float *vectors;   /* batch_max x dim */
+    unsigned strikes; /* batches in a row that broke the provider */
+    uint64_t told_hash, told_ns;
     /* guarded by mu */
     mutex mu;
     cond wake;
-    bool stop;
+    bool stop, retry;
     embedder_stats stats;
     uint64_t window_ns, window_texts; /* work since the speed was last computed */
 };
@@ -66,39 +82,79 @@ static bool poison(err rc) {
     return rc == ERR_INVALID || rc == ERR_TOO_LARGE || rc == ERR_INTERNAL;
 }
 
+/* True when the provider broke and it may be a text's doing. */
+static bool broke(err rc) {
+    return rc == ERR_IO || rc == ERR_TIMEOUT || rc == ERR_CORRUPT;
+}
+
 typedef struct outcome {
-    shard_vector out[BATCH_TEXTS];
+    const store_row *rows;
+    size_t n;
+    shard_vector *out;
+    str *texts;
     uint64_t tokens;
     size_t failed;
 } outcome;
 
-/* Fills o->out for one batch; the provider's own failure is returned. */
-static err embed_rows(embedder *e, const store_row *rows, size_t n, arena *a, outcome *o) {
-    shard_vector *out = o->out;
-    str texts[BATCH_TEXTS];
+static err outcome_init(embedder *e, const store_row *rows, size_t n, arena *a, outcome *o) {
     uint32_t dim = provider_dim(e->p);
-    embed_usage use = {0};
+    *o = (outcome){.rows = rows, .n = n};
+    o->out = arena_zalloc(a, n, sizeof *o->out);
+    o->texts = arena_zalloc(a, n, sizeof *o->texts);
+    if (!o->out || !o->texts) return ERR_NO_MEMORY;
     for (size_t i = 0; i < n; i++) {
-        texts[i] = str_of(rows[i].post->text);
-        out[i] = (shard_vector){.id = str_of(rows[i].post->id),
-                                .text_hash = rows[i].text_hash,
-                                .vector = e->vectors + i * dim};
+        o->texts[i] = str_of(rows[i].post->text);
+        o->out[i] = (shard_vector){.id = str_of(rows[i].post->id),
+                                   .text_hash = rows[i].text_hash,
+                                   .vector = e->vectors + i * dim};
     }
-    err rc = provider_embed(e->p, texts, n, EMBED_DOCUMENT, e->vectors, &use);
-    o->tokens = use.tokens;
-    if (!poison(rc)) return rc;
-    for (size_t i = 0; i < n; i++) {
-        rc = provider_embed(e->p, &texts[i], 1, EMBED_DOCUMENT, e->vectors + i * dim, &use);
-        if (rc != OK && !poison(rc)) return rc;
-        o->tokens += use.tokens;
+    return OK;
+}
+
+static err ask(embedder *e, outcome *o, size_t from, size_t n) {
+    embed_usage use = {0};
+    embed_ask a = {.texts = o->texts + from, .count = n, .task = EMBED_DOCUMENT, .bulk = true};
+    err rc = provider_embed_ask(e->p, &a, e->vectors + from * provider_dim(e->p), &use);
+    o->tokens += use.tokens;
+    return rc;
+}
+
+/* Text by text. The provider's own failure is returned. */
+static err embed_singly(embedder *e, arena *a, outcome *o) {
+    for (size_t i = 0; i < o->n; i++) {
+        err rc = ask(e, o, i, 1);
         if (rc == OK) continue;
         char *why = arena_dup(a, str_of(err_detail()));
         if (!why) return ERR_NO_MEMORY;
-        out[i].vector = NULL;
-        out[i].reason = str_of(why);
+        if (broke(rc) && e->strikes >= STRIKES && provider_check(e->p) == OK) rc = ERR_INVALID;
+        if (!poison(rc)) return err_set(rc, "%s", why);
+        o->out[i].vector = NULL;
+        o->out[i].reason = str_of(why);
         o->failed++;
     }
     return OK;
+}
+
+/* Fills o->out for one batch; the provider's own failure is returned. */
+static err embed_rows(embedder *e, arena *a, outcome *o) {
+    bool singly = e->strikes >= STRIKES;
+    err rc = singly ? OK : ask(e, o, 0, o->n);
+    if (singly || poison(rc)) rc = embed_singly(e, a, o);
+    if (broke(rc)) e->strikes++;
+    if (rc == OK) e->strikes = 0;
+    return rc;
+}
+
+/* What was deleted or changed while it was embedded leaves the cache again. */
+static void forget_deleted(embedder *e, const outcome *o, arena *a) {
+    store_reader *r = store_reader_get(shard_store(e->s));
+    for (size_t i = 0; i < o->n; i++) {
+        store_row row;
+        err rc = store_get(r, o->out[i].id, a, &row);
+        bool gone = rc == ERR_NOT_FOUND || (rc == OK && row.text_hash != o->out[i].text_hash);
+        if (gone) provider_forget(e->p, o->texts[i]);
+    }
+    store_reader_put(shard_store(e->s), r);
 }
 
 static void tell(const store_row *rows, size_t n, uint64_t start) {
@@ -109,22 +165,103 @@ static void tell(const store_row *rows, size_t n, uint64_t start) {
         if (trace_recall(rows[i].text_hash, &c)) trace_follow(&c, "fold.embed", start);
 }
 
-static err one_batch(embedder *e, arena *a) {
-    store_row *rows;
-    size_t n;
-    outcome o = {.tokens = 0};
-    TRY(shard_pending(e->s, BATCH_TEXTS, WAIT_MS, a, &rows, &n));
-    if (n == 0) return OK;
+static err embed_and_put(embedder *e, const store_row *rows, size_t n, arena *a) {
+    outcome o;
     uint64_t t0 = clock_mono_ns();
     trace_root r;
+    TRY(outcome_init(e, rows, n, a, &o));
     trace_root_begin(&r, "fold.embed batch", SPAN_CONSUMER, (str){"", 0});
-    err rc = embed_rows(e, rows, n, a, &o);
+    err rc = embed_rows(e, a, &o);
     if (rc == OK) rc = shard_put_vectors(e->s, o.out, n);
     if (rc == OK) tell(rows, n, t0);
     trace_root_end(&r, rc == OK);
+    if (provider_about(e->p)->remote) forget_deleted(e, &o, a);
     TRY(rc);
     count(e, n, o.failed, o.tokens, clock_mono_ns() - t0);
     return OK;
+}
+
+static err one_batch(embedder *e, arena *a) {
+    store_row *rows;
+    size_t n;
+    TRY(shard_pending(e->s, e->batch_max, WAIT_MS, a, &rows, &n));
+    if (n == 0) return OK;
+    if (n < e->batch_max && provider_about(e->p)->remote) {
+        wait_ms(e, FILL_MS);
+        TRY(shard_pending(e->s, e->batch_max, 0, a, &rows, &n));
+        if (n == 0) return OK;
+    }
+    return embed_and_put(e, rows, n, a);
+}
+
+/* ---- trying again what was put aside ---- */
+
+static err failed_rows(embedder *e, const store_failure *list, size_t n, arena *a, store_row **rows,
+                       size_t *count_out) {
+    *count_out = 0;
+    *rows = arena_zalloc(a, n, sizeof **rows);
+    if (!*rows) return ERR_NO_MEMORY;
+    store_reader *r = store_reader_get(shard_store(e->s));
+    err rc = OK;
+    for (size_t i = 0; i < n && rc == OK; i++) {
+        rc = store_get(r, list[i].id, a, &(*rows)[*count_out]);
+        if (rc == OK) ++*count_out;
+        if (rc == ERR_NOT_FOUND) rc = OK;
+    }
+    store_reader_put(shard_store(e->s), r);
+    return rc;
+}
+
+static err retry_list(embedder *e, const store_failure *list, size_t n) {
+    arena a;
+    arena_init(&a, 64 * MIB);
+    err rc = OK;
+    for (size_t i = 0; i < n && rc == OK && !stopping(e); i += e->batch_max) {
+        store_row *rows;
+        size_t count_rows;
+        arena_reset(&a);
+        rc = failed_rows(e, list + i, MIN(e->batch_max, n - i), &a, &rows, &count_rows);
+        if (rc == OK && count_rows) rc = embed_and_put(e, rows, count_rows, &a);
+    }
+    arena_deinit(&a);
+    return rc;
+}
+
+/* The rows that failed are embedded again, by vectors that come late; those that fail again get a new reason. */
+static err retry_failed(embedder *e, arena *a) {
+    store_failure *list;
+    size_t n;
+    mutex_lock(&e->mu);
+    bool wanted = e->retry;
+    mutex_unlock(&e->mu);
+    if (!wanted) return OK;
+    store_reader *r = store_reader_get(shard_store(e->s));
+    err rc = store_failed(r, FAILED_MAX, a, &list, &n);
+    store_reader_put(shard_store(e->s), r);
+    if (rc == OK) rc = retry_list(e, list, n);
+    TRY(rc);
+    mutex_lock(&e->mu);
+    e->retry = false;
+    mutex_unlock(&e->mu);
+    return OK;
+}
+
+void embedder_retry(embedder *e) {
+    mutex_lock(&e->mu);
+    e->retry = true;
+    cond_broadcast(&e->wake);
+    mutex_unlock(&e->mu);
+}
+
+/* A failure that goes on is told once a minute. */
+static void tell_failure(embedder *e) {
+    str why = str_of(err_detail());
+    uint64_t hash = hash64(why.ptr, why.len, 0), now = clock_mono_ns();
+    bool again = hash == e->told_hash && now - e->told_ns < TELL_AGAIN_MS * (uint64_t)1000000;
+    if (!e->notice || again) return;
+    e->told_hash = hash;
+    e->told_ns = now;
+    e->notice(e->ctx, why.ptr);
 }
 
 static void embedder_main(void *arg) {
@@ -135,12 +272,13 @@ static void embedder_main(void *arg) {
     uint64_t backoff = BACKOFF_MIN_MS;
     while (!stopping(e)) {
         arena_reset(&a);
-        err rc = one_batch(e, &a);
+        err rc = retry_failed(e, &a);
+        if (rc == OK) rc = one_batch(e, &a);
         if (rc == OK || rc == ERR_CANCELLED) {
             backoff = BACKOFF_MIN_MS;
             continue;
         }
-        if (e->notice) e->notice(e->ctx, err_detail());
+        tell_failure(e);
         wait_ms(e, backoff);
         backoff = MIN(backoff * 2, BACKOFF_MAX_MS);
     }
@@ -156,7 +294,8 @@ err embedder_start(shard *s, provider *p, void (*notice)(void *ctx, const char *
     e->p = p;
     e->notice = notice;
     e->ctx = ctx;
-    e->vectors = mem_alloc((size_t)BATCH_TEXTS * provider_dim(p) * sizeof *e->vectors);
+    e->batch_max = provider_about(p)->remote ? provider_texts_max(p) : LOCAL_TEXTS;
+    e->vectors = mem_alloc(e->batch_max * provider_dim(p) * sizeof *e->vectors);
     err rc = e->vectors ? mutex_init(&e->mu) : ERR_NO_MEMORY;
     if (rc == OK) {
         rc = cond_init(&e->wake);

@@ -26,6 +26,8 @@ typedef struct embedder_stats {
 MUST_USE err embedder_start(shard *s, provider *p, void (*notice)(void *ctx, const char *text),
                             void *ctx, embedder **out);
 void embedder_stop(embedder *e); /* NULL is fine */
+/* Texts that were put aside are tried again, soon. */
+void embedder_retry(embedder *e);
 void embedder_stats_get(embedder *e, embedder_stats *out);
 
 /* ---- lines ---- */

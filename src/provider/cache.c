@@ -14,7 +14,8 @@
  */
 #include "provider/provider_int.h"
 
-enum { NONE = UINT32_MAX, ROWS = 4, AGE = 10, WIDE = 8, ENTRIES_MIN = 16, COUNT_MAX = 15 };
+#define NONE UINT32_MAX
+enum { ROWS = 4, AGE = 10, WIDE = 8, ENTRIES_MIN = 16, COUNT_MAX = 15 };
 typedef enum part { WINDOW, PROBATION, PROTECTED, FREE, PARTS } part;
 
 typedef struct entry {

@@ -11,7 +11,6 @@
 #define KITH_ROLE_EMBED_FLAGS_H
 
 #include "provider/provider.h"
-#include "role/args.h"
 
 typedef struct embed_flags {
     const char *model_dir, *precision; /* of the local one */
@@ -22,6 +21,7 @@ typedef struct embed_flags {
 
 #define EMBED_FLAGS_INIT ((embed_flags){.cost = -1})
 
+/* For tables of args.h. */
 #define EMBED_ARGS(f)                                                                              \
     {"model", ARG_STR, &(f).model_dir, "DIR", "sentence-transformers folder", "KITH_MODEL"},       \
         {"precision", ARG_STR, &(f).precision, "P", "f32, bf16 or int8", "KITH_PRECISION"},        \
@@ -65,7 +65,7 @@ typedef struct embed_flags {
         {"embed-cache-mb",     ARG_INT, &(f).cache_mb, "N", "vectors kept in memory (default 32)", \
          "KITH_EMBED_CACHE_MB"},                                                                   \
     {                                                                                              \
-        "embed-disk-mb", ARG_INT, &(f).disk_mb, "N", "and on disk (default 256)",                 \
+        "embed-disk-mb", ARG_INT, &(f).disk_mb, "N", "and on disk (default 256)",                  \
             "KITH_EMBED_DISK_MB"                                                                   \
     }
 

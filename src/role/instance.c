@@ -136,6 +136,11 @@ static void on_progress(void *ctx, const char *what, uint64_t done, uint64_t tot
     progress_show(&k->progress, done, total, -1);
 }
 
+static void on_forget(void *ctx, str text) {
+    instance *k = ctx;
+    provider_forget(k->provider, text);
+}
+
 static double embed_rate(void *ctx) {
     instance *k = ctx;
     embedder_stats st;
@@ -202,7 +207,9 @@ static err open_folds(instance *k) {
                         .readers = thread_cores() * 2 + 2,
                         .progress = on_progress,
                         .progress_ctx = k,
-                        .notice = on_notice};
+                        .notice = on_notice,
+                        .forget = on_forget,
+                        .forget_ctx = k};
     TRY(shard_open(&so, &k->shard));
     progress_end(&k->progress);
     TRY(searcher_open(k->shard, k->provider, &k->searcher));

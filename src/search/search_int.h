@@ -25,6 +25,7 @@ enum {
     SEARCH_CANDIDATES_MAX = 8000, /* and at most */
     SEARCH_ROUNDS_MAX = 16,       /* of going deeper for one page */
     SEARCH_WAIT_MS = 2000,        /* for min_lsn */
+    SEARCH_EMBED_MS = 1000,       /* for the vector of a post that has none yet */
     SEARCH_SCRATCH_MAX = 64,      /* kept for later searches */
     SEARCH_SIMILAR_TERMS = 32,    /* words of a post that stand for it */
     SEARCH_SUGGEST_MAX = 20

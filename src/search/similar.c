@@ -52,6 +52,15 @@ static err similar_words(searcher *x, const char *text, arena *a, plan *p) {
     return plan_terms(p, words, n, a);
 }
 
+/* The vector of a text that the fold has not come to yet. Someone waits: no longer than for a query's. */
+static err embed_waiting(searcher *x, const str *text, float *v) {
+    embed_ask ask = {.texts = text,
+                     .count = 1,
+                     .task = EMBED_DOCUMENT,
+                     .deadline_ns = clock_mono_ns() + SEARCH_EMBED_MS * (uint64_t)1000000};
+    return provider_embed_ask(x->provider, &ask, v, NULL);
+}
+
 static err similar_vector(searcher *x, const store_row *row, arena *a, plan *p) {
     float *v = arena_alloc(a, shard_dim(x->shard) * sizeof *v);
     if (!v) return ERR_NO_MEMORY;
@@ -59,7 +68,7 @@ static err similar_vector(searcher *x, const store_row *row, arena *a, plan *p) 
     err rc = hnsw_has(h, row->doc) ? hnsw_get(h, row->doc, v) : ERR_NOT_FOUND;
     shard_vectors_end(x->shard);
     str text = str_of(row->post->text);
-    if (rc != OK) rc = provider_embed(x->provider, &text, 1, EMBED_DOCUMENT, v, NULL);
+    if (rc != OK) rc = embed_waiting(x, &text, v);
     p->degraded = rc != OK;
     if (rc == OK) p->vector = v;
     return OK;

@@ -58,6 +58,10 @@ typedef struct shard_options {
     /* Told of what went wrong or was repaired, one line each; may be NULL. */
     void (*notice)(void *ctx, const char *text);
     void *notice_ctx;
+    /* Told of each text that is deleted or replaced, on the apply thread: copies of what was made from it
+     * must go. Must not block; may be NULL. */
+    void (*forget)(void *ctx, str text);
+    void *forget_ctx;
 } shard_options;
 
 MUST_USE err shard_open(const shard_options *o, shard **out);

@@ -89,12 +89,17 @@ static err bad_body(const journal_record *r) {
                    (unsigned long long)r->lsn, journal_kind_name(r->kind));
 }
 
+static void forget(const shard *s, const Kith__V1__Post *old) {
+    if (old && s->o.forget) s->o.forget(s->o.forget_ctx, str_of(old->text));
+}
+
 static err store_post_put(shard *s, const journal_record *r, arena *a, op *o) {
     Kith__V1__PostPut *m =
         kith__v1__post_put__unpack(ARENA_PB(a), r->body.len, (const uint8_t *)r->body.ptr);
     if (!m || !m->post || shard_check_post(m->post) != OK) return bad_body(r);
     TRY(store_put(s->store, m->post, r->lsn, HLC_MS(r->time), a, &o->change));
     if (o->change.outcome == STORE_UNCHANGED) return OK;
+    if (o->change.old && strcmp(o->change.old->text, m->post->text) != 0) forget(s, o->change.old);
     o->kind = OP_PUT;
     o->doc = o->change.doc;
     o->text_hash = o->change.text_hash;
@@ -148,6 +153,7 @@ static err store_record(shard *s, const journal_record *r, arena *a, op *o) {
     case JOURNAL_POST_DELETE: {
         Kith__V1__Post *old;
         err rc = store_delete(s->store, r->key, a, &o->doc, &old);
+        if (rc == OK) forget(s, old);
         if (rc == OK) o->kind = OP_DELETE;
         return rc == ERR_NOT_FOUND ? OK : rc;
     }
