@@ -377,6 +377,11 @@ err hnsw_copy(const hnsw *h, hnsw **out) {
     c->train_at = h->train_at;
     c->random = h->random;
     c->version = h->version;
+    c->taken = h->taken;
+    c->removed = h->removed;
+    c->recoded = h->recoded + 1;
+    memcpy(c->taken_ids, h->taken_ids, sizeof c->taken_ids);
+    memcpy(c->removed_ids, h->removed_ids, sizeof c->removed_ids);
     c->entry_count = h->entry_count;
     memcpy(c->entries, h->entries, sizeof c->entries);
     memcpy(c->doc_node, h->doc_node, h->doc_cap * sizeof *c->doc_node);

@@ -22,7 +22,9 @@
  * that take `hnsw *` need the owner's write lock. To keep that lock short, an insert can be split:
  *     read lock:  hnsw_plan(h, vec, dim, s, draft)     finds the neighbours, changes nothing
  *     write lock: hnsw_apply(h, doc, draft)            links: tens of microseconds
- * by one writer; when something else changed the graph between the two, apply plans again.
+ * by one writer. Several drafts may be planned before the first is applied, by several threads, each with
+ * its own scratch: apply renews a draft that is older than the graph, and plans it again when it must.
+ * Nodes planned together do not see each other, so hnsw_plan_together says how many may be.
  *
  * Errors: ERR_INVALID (the caller's vector, k, ef), ERR_NOT_FOUND, ERR_NO_SPACE (max_docs),
  * ERR_NO_MEMORY (nothing was changed), ERR_CORRUPT (load).
@@ -68,6 +70,8 @@ void hnsw_draft_free(hnsw_draft *d);
 
 MUST_USE err hnsw_plan(const hnsw *h, const float *vec, size_t dim, hnsw_scratch *s, hnsw_draft *d);
 MUST_USE err hnsw_apply(hnsw *h, uint32_t doc, hnsw_draft *d);
+/* How many drafts it is wise to have planned and not applied: 1 while the graph is small. */
+uint32_t hnsw_plan_together(const hnsw *h);
 /* Both at once. `dim` is the index's own. */
 MUST_USE err hnsw_insert(hnsw *h, uint32_t doc, const float *vec);
 /* ERR_NOT_FOUND when doc is not there. Needs no memory, so it cannot fail otherwise. */

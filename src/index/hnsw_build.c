@@ -14,6 +14,11 @@
  * back(u); when there is none, v -> u is cut as well, or, when v is u's parent, some other
  * link to u is.
  *
+ * Drafts may be old: several are planned side by side, and posts are deleted meanwhile. What changed since is
+ * known (RECENT), and a draft is renewed when it is applied: decided again are the lists of those
+ * neighbours whose links changed; the whole is planned again when a neighbour is gone, its parent is
+ * full, or a node came that is among the nearest (a burst of near-duplicates, which should know each other).
+ *
  * Parents, invariant 2: the nearest chosen neighbour with fewer than CHILDREN_MAX children. A new node has
  * no children, so no circle can arise.
  */
@@ -22,6 +27,9 @@
 #define ALPHA           1.1f
 #define CHILDREN_MAX(h) ((h)->o.degree / 2)
 #define BATCH           64u
+#define CLOSE           4u  /* a newer node as near as that many are has to be weighed */
+#define TOGETHER_MAX    32u /* inserts planned side by side, */
+#define TOGETHER_PART   64u /* and as many as one in so many of the nodes */
 
 /* ---- links ---- */
 
@@ -177,9 +185,27 @@ static uint32_t plan_parent(const hnsw *h, const hnsw_draft *d) {
     return id;
 }
 
+static uint64_t links_hash(const hnsw *h, uint32_t id) {
+    const uint32_t *links = node_links(h, id);
+    return hash64(links, (links[0] + 1) * sizeof *links, 0);
+}
+
+static void plan_list(const hnsw *h, hnsw_draft *d, uint32_t i) {
+    bool full = node_links(h, d->chosen[i])[0] == h->o.degree;
+    d->keep_count[i] = full ? plan_keep(h, d->chosen[i], d, d->keep + i * NEAR_MAX) : KEEP_ALL;
+    d->links_hash[i] = links_hash(h, d->chosen[i]);
+}
+
+static void draft_mark(const hnsw *h, hnsw_draft *d) {
+    d->version = h->version;
+    d->taken = h->taken;
+    d->removed = h->removed;
+    d->recoded = h->recoded;
+}
+
 /* Plans the links of d's vector (unit, half and hash are set). Scratch and draft are big enough. */
 static void plan_links(const hnsw *h, hnsw_scratch *s, hnsw_draft *d) {
-    d->version = h->version;
+    draft_mark(h, d);
     d->count = 0;
     d->parent = NONE;
     d->twin = hnsw_twin(h, d->half, d->hash);
@@ -193,16 +219,14 @@ static void plan_links(const hnsw *h, hnsw_scratch *s, hnsw_draft *d) {
         uint32_t id = s->pool.id[n];
         d->near[n] = (hnsw_near){id, s->pool.score[n], node_code(h, id)};
     }
+    d->close = d->near[MIN(n, CLOSE) - 1].score;
     d->count = (uint32_t)hnsw_prune(h, d->near, n, 0, h->o.degree / 2 + 1);
     for (uint32_t i = 0; i < d->count; i++) d->chosen[i] = d->near[i].id;
     d->parent = plan_parent(h, d);
     bool among = false;
     for (uint32_t i = 0; i < d->count; i++) among |= d->chosen[i] == d->parent;
     if (!among) d->chosen[d->count++] = d->parent;
-    for (uint32_t i = 0; i < d->count; i++) {
-        bool full = node_links(h, d->chosen[i])[0] == h->o.degree;
-        d->keep_count[i] = full ? plan_keep(h, d->chosen[i], d, d->keep + i * NEAR_MAX) : KEEP_ALL;
-    }
+    for (uint32_t i = 0; i < d->count; i++) plan_list(h, d, i);
 }
 
 static err plan_fit(const hnsw *h, hnsw_scratch *s, hnsw_draft *d) {
@@ -210,13 +234,56 @@ static err plan_fit(const hnsw *h, hnsw_scratch *s, hnsw_draft *d) {
     return hnsw_scratch_fit(h, s, h->o.ef_build);
 }
 
-/* ---- apply ---- */
+/* ---- old drafts ---- */
 
 static bool list_has(const uint32_t *list, uint32_t n, uint32_t x) {
     for (uint32_t i = 0; i < n; i++)
         if (list[i] == x) return true;
     return false;
 }
+
+/* A node that d rests on was removed; its slot may hold another by now. */
+static bool draft_lost_one(const hnsw *h, const hnsw_draft *d) {
+    for (uint64_t i = d->removed; i < h->removed; i++) {
+        uint32_t id = h->removed_ids[i % RECENT];
+        if (id == d->twin || list_has(d->chosen, d->count, id)) return true;
+    }
+    return false;
+}
+
+/* A node that came since is among the nearest. */
+static bool draft_misses_one(const hnsw *h, const hnsw_draft *d) {
+    const uint8_t *codes[RECENT];
+    float score[RECENT];
+    codes_query q;
+    size_t n = 0;
+    for (uint64_t i = d->taken; i < h->taken; i++)
+        codes[n++] = node_code(h, h->taken_ids[i % RECENT]);
+    if (n == 0) return false;
+    codes_query_from_record(h->model, d->code, &q);
+    codes_score(&q, codes, n, score);
+    for (size_t i = 0; i < n; i++)
+        if (score[i] > d->close) return true;
+    return false;
+}
+
+/* Brings a draft of an earlier graph up to date; false when it has to be planned again. */
+static bool draft_renew(const hnsw *h, hnsw_draft *d) {
+    if (d->recoded != h->recoded || h->taken - d->taken > RECENT ||
+        h->removed - d->removed > RECENT || draft_lost_one(h, d))
+        return false;
+    if (d->twin == NONE) d->twin = hnsw_twin(h, d->half, d->hash);
+    if (d->twin != NONE || !h->model) return true;
+    if (d->parent == NONE) return h->root == NONE;
+    if (node_cold_of(h, d->parent)->children >= CHILDREN_MAX(h) || draft_misses_one(h, d))
+        return false;
+    bool all = h->removed != d->removed; /* children change parents then, which links do not show */
+    for (uint32_t i = 0; i < d->count; i++)
+        if (all || d->links_hash[i] != links_hash(h, d->chosen[i])) plan_list(h, d, i);
+    return true;
+}
+
+/* ---- apply ---- */
 
 /* Cuts the links of `id` that are not in keep. */
 static void links_keep(hnsw *h, uint32_t id, const uint32_t *keep, uint32_t n) {
@@ -258,6 +325,7 @@ static void node_link(hnsw *h, uint32_t id, const hnsw_draft *d) {
         node_cold_of(h, d->parent)->children++;
     }
     entry_offer(h, id);
+    h->taken_ids[h->taken++ % RECENT] = id;
 }
 
 /* ---- training ---- */
@@ -362,12 +430,12 @@ static uint32_t doc_move_away(hnsw *h, uint32_t doc) {
 
 err hnsw_apply(hnsw *h, uint32_t doc, hnsw_draft *d) {
     if (d->dim < h->o.dim) return err_set(ERR_INVALID, "insert: the draft was not planned");
-    if (d->version != h->version) {
-        TRY(plan_fit(h, h->scratch, d));
-        plan_links(h, h->scratch, d);
-    } else if (d->next) {
+    if (d->version == h->version && d->next) {
         hnsw_become(h, d->next);
         d->next = NULL;
+    } else if (d->version != h->version && !draft_renew(h, d)) {
+        TRY(plan_fit(h, h->scratch, d));
+        plan_links(h, h->scratch, d);
     }
     if (hnsw_has(h, doc) && d->twin != NONE && h->doc_node[doc] == d->twin) return OK;
     TRY(hnsw_reserve(h, doc));
@@ -383,6 +451,11 @@ err hnsw_apply(hnsw *h, uint32_t doc, hnsw_draft *d) {
     hnsw_doc_attach(h, doc, id);
     if (empty != NONE) hnsw_node_delete(h, empty);
     return OK;
+}
+
+uint32_t hnsw_plan_together(const hnsw *h) {
+    if (!h->model || h->live + TOGETHER_MAX >= h->train_at) return 1; /* one of them will train */
+    return MAX(1, MIN(TOGETHER_MAX, h->live / TOGETHER_PART));
 }
 
 err hnsw_insert(hnsw *h, uint32_t doc, const float *vec) {

@@ -180,6 +180,7 @@ static void entries_mend(hnsw *h, const hood *a, uint32_t gone) {
 }
 
 void hnsw_node_delete(hnsw *h, uint32_t id) {
+    h->removed_ids[h->removed++ % RECENT] = id;
     hnsw_table_remove(h, id);
     if (h->model) {
         hood a;

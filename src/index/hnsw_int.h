@@ -31,6 +31,7 @@
 #define TRAIN_FIRST     1024u  /* nodes at which codes begin */
 #define TRAIN_AGAIN     16384u /* nodes at which the model is trained once more, on more samples */
 #define TRAIN_SAMPLES   4096u
+#define RECENT          64u         /* changes remembered for drafts made before them */
 #define MORE_DOCS       0x80000000u /* in node_doc */
 #define WALKED          0x80000000u /* in a pool: this node's links were followed */
 
@@ -82,7 +83,11 @@ struct hnsw {
     uint32_t entries[ENTRY_MAX];
     /* the writer's */
     rng random;
-    uint64_t version; /* counts changes: a draft made at another version is planned again */
+    uint64_t version; /* counts changes */
+    /* What a draft made earlier needs to know: the nodes taken and removed last, by count modulo
+     * RECENT, and how often all codes were made anew. */
+    uint64_t taken, removed, recoded;
+    uint32_t taken_ids[RECENT], removed_ids[RECENT];
     hnsw_scratch *scratch;
     hnsw_draft *draft;
 };
@@ -116,7 +121,7 @@ typedef struct hnsw_near {
 #define NEAR_MAX (HNSW_DEGREE_MAX + 1)
 
 struct hnsw_draft {
-    uint64_t version; /* of the graph it was planned on */
+    uint64_t version, taken, removed, recoded; /* of the graph it was planned on */
     uint32_t dim;
     uint32_t hash;
     uint32_t twin;   /* live node with the same vector, or NONE */
@@ -125,7 +130,9 @@ struct hnsw_draft {
     float *unit, *tmp; /* the vector as it will be read back, scratch */
     f16 *half;
     uint8_t code[CODES_STRIDE_MAX];
-    uint32_t chosen[HNSW_DEGREE_MAX]; /* neighbours to be, nearest first */
+    float close;                          /* the score of the CLOSE-th nearest node, or the last */
+    uint32_t chosen[HNSW_DEGREE_MAX];     /* neighbours to be, nearest first */
+    uint64_t links_hash[HNSW_DEGREE_MAX]; /* of their links when planned */
     /* New links of chosen[i] when its list is full: keep_count[i] of them from keep + i * NEAR_MAX;
      * NONE there stands for the new node. KEEP_ALL: there is room. */
     uint32_t keep_count[HNSW_DEGREE_MAX];

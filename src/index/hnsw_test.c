@@ -255,6 +255,71 @@ static void plans_may_be_old(void **state) {
     mem_free(base.rows);
 }
 
+typedef struct planner {
+    const hnsw *h;
+    const set *base;
+    hnsw_draft **d;
+    uint32_t at, count, failed;
+} planner;
+
+/* Plans every second draft of a batch. */
+static void *plan_half(void *arg) {
+    planner *p = arg;
+    hnsw_scratch *s;
+    if (hnsw_scratch_new(&s) != OK) return NULL;
+    for (uint32_t i = p->at & 1; i < p->count; i += 2) {
+        uint32_t at = (p->at & ~1u) + i;
+        p->failed += hnsw_plan(p->h, row(p->base, at), p->base->dim, s, p->d[i]) != OK;
+    }
+    hnsw_scratch_free(s);
+    return NULL;
+}
+
+/* Inserts rows [at, at + n) planned by two threads, while others are deleted. */
+static void insert_batch(hnsw *h, const set *base, hnsw_draft **d, uint32_t at, uint32_t n) {
+    planner half[2] = {{h, base, d, at, n, 0}, {h, base, d, at + 1, n, 0}};
+    pthread_t other;
+    assert_int_equal(pthread_create(&other, NULL, plan_half, &half[1]), 0);
+    plan_half(&half[0]);
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_int_equal(half[0].failed + half[1].failed, 0);
+    for (uint32_t i = 0; i < n; i++) {
+        if (at % 96 == 0 && i % 8 == 4) {
+            assert_int_equal(hnsw_delete(h, at - 40 - i), OK);
+            assert_int_equal(hnsw_insert(h, at - 40 - i, row(base, at - 40 - i)), OK);
+        }
+        assert_int_equal(hnsw_apply(h, at + i, d[i]), OK);
+    }
+}
+
+static void plans_are_made_side_by_side(void **state) {
+    (void)state;
+    enum { MANY = 32 };
+    set base = set_new(6016, 32, 20, 11, 0), queries = set_new(200, 32, 20, 11, 1);
+    for (uint32_t i = 4096; i < 4096 + MANY; i++) /* a burst of near-duplicates, far from all */
+        for (uint32_t d = 0; d < 32; d++)
+            base.rows[(size_t)i * 32 + d] = (d & 1 ? -0.3f : 0.3f) + 0.001f * (float)((i * d) % 7);
+    hnsw *h, *one = index_of(&base, (hnsw_options){.dim = 32, .ef_build = 64});
+    hnsw_draft *d[MANY];
+    for (int i = 0; i < MANY; i++) assert_int_equal(hnsw_draft_new(&d[i]), OK);
+    assert_int_equal(hnsw_new(&(hnsw_options){.dim = 32, .ef_build = 64}, &h), OK);
+    assert_int_equal(hnsw_plan_together(h), 1);
+    for (uint32_t i = 0; i < 2048; i++) assert_int_equal(hnsw_insert(h, i, row(&base, i)), OK);
+    assert_int_equal(hnsw_plan_together(h), MANY);
+    for (uint32_t i = 2048; i < base.n; i += MANY) insert_batch(h, &base, d, i, MANY);
+    must_be_valid(h);
+    double apart = recall(one, &queries, top(10)), together = recall(h, &queries, top(10));
+    print_message("recall one by one %.4f, together %.4f\n", apart, together);
+    assert_true(together > apart - 0.01);
+    set burst = {base.rows + (size_t)4096 * 32, MANY, 32};
+    assert_true(recall(h, &burst, top(10)) > 0.99);
+    for (int i = 0; i < MANY; i++) hnsw_draft_free(d[i]);
+    hnsw_free(h);
+    hnsw_free(one);
+    mem_free(base.rows);
+    mem_free(queries.rows);
+}
+
 static void random_life_is_valid(void **state) {
     (void)state;
     uint32_t rounds = getenv("KITH_LONG") ? 40 : 3;
@@ -745,6 +810,7 @@ int main(void) {
         cmocka_unit_test(turnover_keeps_recall),
         cmocka_unit_test(update_moves_a_doc),
         cmocka_unit_test(plans_may_be_old),
+        cmocka_unit_test(plans_are_made_side_by_side),
         cmocka_unit_test(random_life_is_valid),
         cmocka_unit_test(searches_run_beside_the_writer),
         cmocka_unit_test(sorted_arrival_is_fine),

@@ -185,8 +185,7 @@ static err open_all(shard *s) {
                        s->dir, (unsigned long long)store_position(s->store),
                        (unsigned long long)head);
     TRY(shard_apply_store(s));
-    TRY(hnsw_scratch_new(&s->vec_scratch));
-    TRY(hnsw_draft_new(&s->vec_draft));
+    TRY(shard_plans_open(&s->plans));
     TRY(shard_load(s, &s->snapshot_lsn));
     TRY(shard_reconcile(s));
     s->applied_lsn = store_position(s->store);
@@ -236,8 +235,7 @@ void shard_close(shard *s) {
     for (size_t i = 0; i < s->queue_count; i++)
         mem_free(s->queue[(s->queue_head + i) % VECTOR_QUEUE_MAX].vector);
     hnsw_free(s->vectors);
-    hnsw_scratch_free(s->vec_scratch);
-    hnsw_draft_free(s->vec_draft);
+    shard_plans_close(s->plans);
     lexical_free(s->words);
     attrs_free(s->attrs);
     store_close(s->store);

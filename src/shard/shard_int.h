@@ -9,7 +9,9 @@
 enum {
     APPLY_RECORDS_MAX = 512,   /* of one store transaction: 256 was 3 % slower, 1,024 no faster */
     APPLY_BYTES_MAX = 8 << 20, /* bodies of one transaction */
-    VECTOR_QUEUE_MAX = 1024,   /* vectors on their way to the graph */
+    VECTOR_QUEUE_MAX = 1024,   /* vectors on their way to the graph, */
+    PLAN_BATCH_MAX = 32,       /* of them planned side by side, */
+    PLAN_HELPERS_MAX = 3,      /* by so many threads besides the one that links */
     SNAPSHOT_RECORDS = 50000,  /* a snapshot after so many records, */
     SNAPSHOT_IDLE_MS = 300000, /* or so long after the first record it lacks, */
     SNAPSHOT_ERASE_MS = 5000,  /* or so soon after a delete, which must leave the file, */
@@ -22,6 +24,23 @@ typedef struct vector_job {
     uint64_t text_hash;
     float *vector; /* owned */
 } vector_job;
+
+/* Drafts of a batch of vectors, made by the vectors thread and its helpers. */
+typedef struct vector_plans {
+    pool *helpers; /* NULL on a single core */
+    unsigned helper_count;
+    vector_job jobs[PLAN_BATCH_MAX];
+    err rc[PLAN_BATCH_MAX];
+    hnsw_draft *drafts[PLAN_BATCH_MAX];
+    hnsw_scratch *scratch[PLAN_HELPERS_MAX + 1];
+    unsigned count;
+    unsigned next; /* atomic: the job that is planned next */
+    unsigned turn; /* atomic: the scratch that the next helper takes */
+    /* guarded by mu */
+    mutex mu;
+    cond done;
+    unsigned busy; /* helpers at work */
+} vector_plans;
 
 /* What the graph holds of a document, by doc; guarded by vec_writer. */
 typedef struct vector_state {
@@ -54,8 +73,8 @@ struct shard {
     mutex vec_writer;
     vector_state *vec;
     size_t vec_cap;
-    hnsw_scratch *vec_scratch;
-    hnsw_draft *vec_draft;
+
+    vector_plans *plans; /* the vectors thread's */
 
     /* guarded by gate: held while a batch is applied or vectors are brought back, so that whoever
      * takes it sees a state between two batches */
@@ -68,7 +87,7 @@ struct shard {
     hlc applied_time;
     vector_job queue[VECTOR_QUEUE_MAX];
     size_t queue_head, queue_count;
-    bool vec_busy;    /* a job was taken and is not in the graph yet */
+    bool vec_busy;    /* jobs were taken and are not in the graph yet */
     bool catching_up; /* old vectors are being read from the journal */
     bool closing;
     uint64_t change_lsn;            /* applied, since the last snapshot: 0 none */
@@ -123,6 +142,8 @@ MUST_USE err shard_store_erase(shard *s, const journal_record *r, arena *a, uint
                                size_t *count);
 
 /* shard_vectors.c */
+MUST_USE err shard_plans_open(vector_plans **out);
+void shard_plans_close(vector_plans *p); /* NULL is fine */
 void shard_vec_main(void *arg);
 MUST_USE err shard_vec_push(shard *s, uint32_t doc, uint64_t text_hash, const uint8_t *f16,
                             size_t size);

@@ -1,9 +1,11 @@
 /* Vectors on their way into the graph.
  *
  * The graph is behind two locks. vec_writer says who may change it (or change what it should hold);
- * vectors_lock says who may look. A new vector is planned under vec_writer and a READ lock, so
- * searches go on while its neighbours are sought (hundreds of microseconds), and linked under the
- * write lock (tens). Removals come from the apply thread, which also takes vec_writer.
+ * vectors_lock says who may look. New vectors are taken from the queue in batches and planned side by side
+ * by this thread and helpers, which read only: under a READ lock, so searches go on while neighbours
+ * are sought (a hundred microseconds each). Then they are linked one by one, each under the write lock
+ * (tens). vec_writer is held for short spells alone, so removals, which come from the apply thread, need
+ * not wait for a batch; a draft that they overtook is brought up to date by hnsw_apply.
  *
  * vec[doc].want is the hash of the text that a document has now, .have that of the vector which the
  * graph holds. A vector is put only while want says so, which makes the order of arrival free:
@@ -79,25 +81,104 @@ err shard_vec_push(shard *s, uint32_t doc, uint64_t text_hash, const uint8_t *ha
     return ERR_CANCELLED;
 }
 
-/* ERR_NO_MEMORY to try again; anything else is the vector's own fault. */
-static err put_vector(shard *s, const vector_job *j) {
-    mutex_lock(&s->vec_writer);
+/* ---- plans ---- */
+
+err shard_plans_open(vector_plans **out) {
+    vector_plans *p = mem_zalloc(1, sizeof *p);
+    if (!p) return ERR_NO_MEMORY;
+    *out = p;
+    TRY(mutex_init(&p->mu));
+    TRY(cond_init(&p->done));
+    p->helper_count = MIN(thread_cores() - 1, PLAN_HELPERS_MAX);
+    for (unsigned i = 0; i < PLAN_BATCH_MAX; i++) TRY(hnsw_draft_new(&p->drafts[i]));
+    for (unsigned i = 0; i <= p->helper_count; i++) TRY(hnsw_scratch_new(&p->scratch[i]));
+    if (!p->helper_count) return OK;
+    return pool_open("kith-plan", p->helper_count, PLAN_HELPERS_MAX, &p->helpers);
+}
+
+void shard_plans_close(vector_plans *p) {
+    if (!p) return;
+    if (p->helpers) pool_close(p->helpers);
+    for (unsigned i = 0; i < PLAN_BATCH_MAX; i++) hnsw_draft_free(p->drafts[i]);
+    for (unsigned i = 0; i <= p->helper_count; i++) hnsw_scratch_free(p->scratch[i]);
+    cond_deinit(&p->done);
+    mutex_deinit(&p->mu);
+    mem_free(p);
+}
+
+/* Plans jobs until none is left. The vectors thread holds vectors_lock for reading. */
+static void plan_some(shard *s, hnsw_scratch *scratch) {
+    vector_plans *p = s->plans;
+    for (;;) {
+        unsigned i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED);
+        if (i >= p->count) return;
+        p->rc[i] = hnsw_plan(s->vectors, p->jobs[i].vector, s->o.dim, scratch, p->drafts[i]);
+    }
+}
+
+static void plan_help(void *arg) {
+    shard *s = arg;
+    vector_plans *p = s->plans;
+    unsigned turn = __atomic_fetch_add(&p->turn, 1, __ATOMIC_RELAXED);
+    plan_some(s, p->scratch[1 + turn]);
+    mutex_lock(&p->mu);
+    if (--p->busy == 0) cond_signal(&p->done);
+    mutex_unlock(&p->mu);
+}
+
+static void plan_all(shard *s) {
+    vector_plans *p = s->plans;
+    p->next = p->turn = 0;
+    p->busy = p->count > 1 ? MIN(p->helper_count, p->count - 1) : 0;
+    rwlock_read(&s->vectors_lock);
+    for (unsigned i = 0, n = p->busy; i < n; i++) {
+        err rc = pool_submit(p->helpers, plan_help, s);
+        KITH_ASSERT(rc == OK); /* the queue holds one for each, and all have ended */
+    }
+    plan_some(s, p->scratch[0]);
+    mutex_lock(&p->mu);
+    while (p->busy) cond_wait(&p->done, &p->mu);
+    mutex_unlock(&p->mu);
+    rwlock_unlock(&s->vectors_lock);
+}
+
+/* ---- into the graph ---- */
+
+/* vec_writer is held. */
+static bool job_wanted(const shard *s, const vector_job *j) {
+    if (j->doc >= s->vec_cap) return false;
+    const vector_state *v = &s->vec[j->doc];
+    return v->want == j->text_hash && v->have != j->text_hash;
+}
+
+static err apply_draft(shard *s, const vector_job *j, hnsw_draft *d) {
     err rc = OK;
-    vector_state *v = j->doc < s->vec_cap ? &s->vec[j->doc] : NULL;
-    if (v && v->want == j->text_hash && v->have != j->text_hash) {
-        drop_vector(s, j->doc);
-        rwlock_read(&s->vectors_lock);
-        rc = hnsw_plan(s->vectors, j->vector, s->o.dim, s->vec_scratch, s->vec_draft);
+    mutex_lock(&s->vec_writer);
+    if (job_wanted(s, j)) {
+        rwlock_write(&s->vectors_lock);
+        rc = hnsw_apply(s->vectors, j->doc, d);
         rwlock_unlock(&s->vectors_lock);
-        if (rc == OK) {
-            rwlock_write(&s->vectors_lock);
-            rc = hnsw_apply(s->vectors, j->doc, s->vec_draft);
-            rwlock_unlock(&s->vectors_lock);
-        }
-        if (rc == OK) v->have = j->text_hash;
+        if (rc == OK) s->vec[j->doc].have = j->text_hash;
     }
     mutex_unlock(&s->vec_writer);
     return rc;
+}
+
+/* Takes those out that no one wants any more, and the old vectors of the rest out of the graph. */
+static void jobs_prepare(shard *s) {
+    vector_plans *p = s->plans;
+    unsigned n = 0;
+    mutex_lock(&s->vec_writer);
+    for (unsigned i = 0; i < p->count; i++) {
+        if (job_wanted(s, &p->jobs[i])) {
+            drop_vector(s, p->jobs[i].doc);
+            p->jobs[n++] = p->jobs[i];
+        } else {
+            mem_free(p->jobs[i].vector);
+        }
+    }
+    mutex_unlock(&s->vec_writer);
+    p->count = n;
 }
 
 static void count_job(const vector_job *j, uint64_t start) {
@@ -107,39 +188,75 @@ static void count_job(const vector_job *j, uint64_t start) {
     if (trace_recall(j->text_hash, &c)) trace_follow(&c, "fold.vectors", start);
 }
 
-static void run_job(shard *s, const vector_job *j) {
+/* Plans and links the batch. Those that found no memory stay in it, to be tried again; any other failure is
+ * the vector's own fault. */
+static void jobs_run(shard *s) {
+    vector_plans *p = s->plans;
     uint64_t start = clock_mono_ns();
-    for (;;) {
-        err rc = put_vector(s, j);
-        if (rc == OK) count_job(j, start);
-        if (rc == OK || shard_closing(s)) return;
-        shard_notice(s, "graph: document %u: %s", j->doc, err_detail());
-        if (rc != ERR_NO_MEMORY) {
-            shard_vec_failed(s, j->doc, j->text_hash);
-            return;
+    unsigned n = 0;
+    jobs_prepare(s);
+    plan_all(s);
+    for (unsigned i = 0; i < p->count; i++) {
+        vector_job j = p->jobs[i];
+        err rc = p->rc[i] == OK ? apply_draft(s, &j, p->drafts[i]) : p->rc[i];
+        if (rc == OK) count_job(&j, start);
+        if (rc != OK) shard_notice(s, "graph: document %u: %s", j.doc, err_name(rc));
+        if (rc == ERR_NO_MEMORY) {
+            p->jobs[n++] = j;
+            continue;
         }
-        shard_pause(s);
+        if (rc != OK) shard_vec_failed(s, j.doc, j.text_hash);
+        mem_free(j.vector);
     }
+    p->count = n;
+}
+
+static void jobs_drop(vector_plans *p) {
+    for (unsigned i = 0; i < p->count; i++) mem_free(p->jobs[i].vector);
+    p->count = 0;
+}
+
+/* mu is held. */
+static void jobs_take(shard *s, unsigned most) {
+    vector_plans *p = s->plans;
+    p->count = 0;
+    while (s->queue_count > 0 && p->count < most) {
+        p->jobs[p->count++] = s->queue[s->queue_head];
+        s->queue_head = (s->queue_head + 1) % VECTOR_QUEUE_MAX;
+        s->queue_count--;
+    }
+}
+
+/* How many vectors to plan side by side. Only this thread makes the graph larger. */
+static unsigned plan_together(shard *s) {
+    rwlock_read(&s->vectors_lock);
+    unsigned n = hnsw_plan_together(s->vectors);
+    rwlock_unlock(&s->vectors_lock);
+    return MIN(n, PLAN_BATCH_MAX);
 }
 
 void shard_vec_main(void *arg) {
     shard *s = arg;
-    mutex_lock(&s->mu);
     for (;;) {
+        unsigned most = plan_together(s);
+        mutex_lock(&s->mu);
         while (s->queue_count == 0 && !s->closing) cond_wait(&s->moved, &s->mu);
         if (s->closing) break;
-        vector_job j = s->queue[s->queue_head];
-        s->queue_head = (s->queue_head + 1) % VECTOR_QUEUE_MAX;
-        s->queue_count--;
+        jobs_take(s, most);
         s->vec_busy = true;
         mutex_unlock(&s->mu);
-        run_job(s, &j);
-        mem_free(j.vector);
+        jobs_run(s);
+        while (s->plans->count && !shard_closing(s)) {
+            shard_pause(s);
+            jobs_run(s);
+        }
+        jobs_drop(s->plans);
         mutex_lock(&s->mu);
         s->vec_busy = false;
         if (!s->changed_ns) s->changed_ns = clock_mono_ns();
         if (!s->change_lsn) s->change_lsn = s->applied_lsn;
         cond_broadcast(&s->moved);
+        mutex_unlock(&s->mu);
     }
     mutex_unlock(&s->mu);
 }
