@@ -13,6 +13,7 @@
 #include <kith/v1/admin.pb-c.h>
 
 #define PROC_STATUS_MAX 4096
+enum { FAILURES_DEFAULT = 100, FAILURES_MAX = 1000 };
 
 /* ---- embed ---- */
 
@@ -98,6 +99,57 @@ err api_embed(api_call *c, const void *request, void **response) {
     out->tokens = (int64_t)tokens;
     *response = out;
     return fill_vectors(c, out, v, r->n_texts, dim);
+}
+
+/* ---- texts that could not be embedded ---- */
+
+static err fill_failures(api_call *c, Kith__V1__EmbedFailuresResponse *out,
+                         const store_failure *list, size_t n) {
+    out->failures = arena_zalloc(c->mem, n, sizeof *out->failures);
+    if (!out->failures) return ERR_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        Kith__V1__EmbedFailure *f = api_new(c, &kith__v1__embed_failure__descriptor);
+        if (!f) return ERR_NO_MEMORY;
+        f->id = api_text(c, list[i].id);
+        f->reason = api_text(c, list[i].reason);
+        if (!f->id || !f->reason) return ERR_NO_MEMORY;
+        out->failures[i] = f;
+    }
+    out->n_failures = n;
+    return OK;
+}
+
+err api_embed_failures(api_call *c, const void *request, void **response) {
+    const Kith__V1__EmbedFailuresRequest *r = request;
+    size_t limit = r->limit ? (size_t)r->limit : FAILURES_DEFAULT, n;
+    store_failure *list;
+    shard_stats s;
+    if (r->limit < 0 || limit > FAILURES_MAX)
+        return err_set_field(ERR_INVALID, "limit", "expected 1 to %d, got %d", FAILURES_MAX,
+                             (int)r->limit);
+    Kith__V1__EmbedFailuresResponse *out =
+        api_new(c, &kith__v1__embed_failures_response__descriptor);
+    if (!out) return ERR_NO_MEMORY;
+    TRY(shard_stat(c->shard, &s));
+    store_reader *rd = store_reader_get(shard_store(c->shard));
+    err rc = store_failed(rd, limit, c->mem, &list, &n);
+    store_reader_put(shard_store(c->shard), rd);
+    TRY(rc);
+    out->total = (int64_t)s.failed;
+    *response = out;
+    return fill_failures(c, out, list, n);
+}
+
+err api_retry_embed(api_call *c, const void *request, void **response) {
+    (void)request;
+    shard_stats s;
+    Kith__V1__RetryEmbedResponse *out = api_new(c, &kith__v1__retry_embed_response__descriptor);
+    if (!out) return ERR_NO_MEMORY;
+    TRY(shard_stat(c->shard, &s));
+    out->count = (int64_t)s.failed;
+    if (c->a->o.embed_retry) c->a->o.embed_retry(c->a->o.ctx);
+    *response = out;
+    return OK;
 }
 
 /* ---- status ---- */

@@ -74,6 +74,7 @@ typedef struct api_options {
     const api_file *files;
     size_t file_count;
     double (*embed_rate)(void *ctx); /* posts a second now; may be NULL */
+    void (*embed_retry)(void *ctx);  /* try failed texts again; may be NULL */
     /* What /v1/observe tells, as one JSON object; may be NULL. */
     err (*observe)(void *ctx, strbuf *b);
     void (*log)(void *ctx, const char *text); /* failures that are not the caller's; may be NULL */

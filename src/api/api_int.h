@@ -57,6 +57,8 @@ err api_search(api_call *c, const void *request, void **response);
 err api_similar(api_call *c, const void *request, void **response);
 err api_suggest(api_call *c, const void *request, void **response);
 err api_embed(api_call *c, const void *request, void **response);
+err api_embed_failures(api_call *c, const void *request, void **response);
+err api_retry_embed(api_call *c, const void *request, void **response);
 err api_put_interactions(api_call *c, const void *request, void **response);
 err api_status(api_call *c, const void *request, void **response);
 

@@ -162,6 +162,14 @@ static err row_of(shard *s, const fake_post *p, arena *a, store_row *out) {
     return OK;
 }
 
+err store_failed(store_reader *r, size_t limit, arena *a, store_failure **out, size_t *count) {
+    (void)r, (void)limit;
+    *out = arena_zalloc(a, 1, sizeof **out);
+    (*out)[0] = (store_failure){STR("broken"), STR("too odd")};
+    *count = 1;
+    return *out ? OK : ERR_NO_MEMORY;
+}
+
 err store_get(store_reader *r, str id, arena *a, store_row *out) {
     shard *s = (shard *)(void *)r;
     fake_post *p = find(s, id);

@@ -90,8 +90,8 @@ const char *breaker_state_name(breaker_state s);
 /* ---- limiter: requests and tokens a minute ---- */
 
 /* Two buckets that hold a tenth of a minute. Without limits given it lets all through until the service says 429;
- * then the rate becomes LIMITER_CUT of what was let through lately, and grows by a LIMITER_GROW of
- * itself each second without another 429. Retry-After stops everything until then. */
+ * then the rate becomes seven tenths of what was let through lately, and grows by a twentieth of
+ * itself each second. Retry-After stops everything until then. */
 typedef struct limiter_options {
     double requests_per_min, tokens_per_min; /* 0: not known */
 } limiter_options;
@@ -110,6 +110,7 @@ typedef struct limiter {
     uint64_t at;     /* when level was right */
     uint64_t paused; /* until then */
     uint64_t cut_at; /* of the last cut */
+    unsigned row;    /* refusals without an answer between */
     uint64_t slice;  /* the second being counted, and what was let through in it and in the last */
     double seen[2][2];
     limiter_stats stats;
@@ -122,6 +123,8 @@ void limiter_deinit(limiter *l);
 uint64_t limiter_take(limiter *l, uint64_t now, double tokens, bool bulk);
 /* The service said 429; retry_after_ms 0: it did not say for how long. */
 void limiter_throttled(limiter *l, uint64_t now, uint64_t retry_after_ms);
+/* A call was answered: the pauses are short again. */
+void limiter_fine(limiter *l);
 void limiter_stats_get(limiter *l, uint64_t now, limiter_stats *out);
 
 /* ---- retries ---- */

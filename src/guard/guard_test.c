@@ -224,7 +224,10 @@ static void a_limit_is_learned_from_refusals(void **state) {
         if (limiter_take(&l, now, 10, false)) continue;
         bool good = bucket >= 1;
         if (good) bucket -= 1;
-        if (!good) limiter_throttled(&l, now, 0);
+        if (good)
+            limiter_fine(&l);
+        else
+            limiter_throttled(&l, now, 0);
         *(good ? &ok : &refused) += 1;
         if (ms > 60000) *(good ? &late_ok : &late_refused) += 1;
     }
@@ -238,6 +241,19 @@ static void a_limit_is_learned_from_refusals(void **state) {
     limiter_stats_get(&l, now, &s);
     assert_int_equal(s.paused_ms, 7000);
     assert_int_equal(limiter_take(&l, now + 7100ull * MS, 1, false), 0);
+    limiter_deinit(&l);
+    /* One refusal of a quiet service does not stop it for long; many in a row do. */
+    assert_int_equal(limiter_init(&l, NULL), OK);
+    now = 1;
+    for (int i = 0; i < 6; i++) {
+        limiter_throttled(&l, now, 0);
+        uint64_t wait = limiter_take(&l, now, 10, true);
+        assert_in_range(wait, MS * 200, i == 0 ? 2500ull * MS : 20000ull * MS);
+        now += 20000ull * MS;
+        assert_int_equal(limiter_take(&l, now, 10, true), 0);
+    }
+    limiter_throttled(&l, now, 0);
+    assert_true(limiter_take(&l, now + 10000ull * MS, 10, true) > 0);
     limiter_deinit(&l);
 }
 

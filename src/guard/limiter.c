@@ -4,7 +4,9 @@
  * service refuses. Learning is the rule of TCP (Chiu and Jain 1989): cut by a factor on refusal, grow
  * slowly otherwise. The rate to cut from is what was really let through in the last second or two, since a
  * limit that was never met says nothing. Refusals that come within a second are one: they are answers
- * to calls that were on their way already. Rates that were given are the ceiling of growing.
+ * to calls that were on their way already. A rate is never cut below a floor, for a quiet service was not
+ * asked enough to know; a limit below the floor is met by pauses that double while nothing is let
+ * through. Rates that were given are the ceiling of growing.
  *
  * A bulk caller must leave BULK_LEAVES of the bucket, so a query finds room although an import takes
  * all there is.
@@ -13,11 +15,13 @@
 
 #define BURST_S      6.0
 #define CUT          0.7
-#define GROW_PER_S   0.02
+#define GROW_PER_S   0.05
 #define BULK_LEAVES  0.2
-#define RATE_MIN     (1.0 / 60) /* one a minute: never nothing at all */
+#define REQUESTS_MIN 1.0   /* a second: what one refusal alone cuts to; the pauses go below */
+#define TOKENS_MIN   500.0 /* the same */
 #define NS           1e9
-#define DEFAULT_WAIT 1000u /* ms, of a 429 without Retry-After */
+#define WAIT_FIRST   250u /* ms, after a 429 without Retry-After; doubled with each more in a row */
+#define WAIT_DOUBLE  8
 #define WAIT_MAX     (10u * 60 * 1000)
 
 err limiter_init(limiter *l, const limiter_options *o) {
@@ -94,18 +98,25 @@ void limiter_throttled(limiter *l, uint64_t now, uint64_t retry_after_ms) {
     l->stats.throttled++;
     bool again = l->cut_at && now - l->cut_at < 1000000000u;
     uint64_t ms = MIN(retry_after_ms, WAIT_MAX);
-    /* Without Retry-After the buckets' new rate is the wait; at the first time there is none yet. */
-    if (!ms && l->rate[0] <= 0) ms = DEFAULT_WAIT / 4;
+    if (!again) l->row++;
+    if (!ms) ms = WAIT_FIRST << MIN(l->row - 1, WAIT_DOUBLE);
     l->paused = MAX(l->paused, now + ms * 1000000u);
     if (!again) {
+        const double least[2] = {REQUESTS_MIN, TOKENS_MIN};
         l->cut_at = now;
         for (int i = 0; i < 2; i++) {
             double seen = MAX(l->seen[0][i], l->seen[1][i]);
-            double from = l->rate[i] > 0 ? MIN(l->rate[i], MAX(seen, RATE_MIN)) : seen;
-            l->rate[i] = MAX(from * CUT, RATE_MIN);
-            l->level[i] = 0;
+            double from = l->rate[i] > 0 ? MIN(l->rate[i], MAX(seen, least[i])) : seen;
+            l->rate[i] = MAX(from * CUT, least[i]);
+            l->level[i] = MIN(l->level[i], 0);
         }
     }
+    mutex_unlock(&l->mu);
+}
+
+void limiter_fine(limiter *l) {
+    mutex_lock(&l->mu);
+    l->row = 0;
     mutex_unlock(&l->mu);
 }
 

@@ -339,7 +339,10 @@ static outcome guarded_call(remote *r, const embed_ask *ask, uint64_t deadline, 
     if (o.fault == REMOTE_THROTTLED) limiter_throttled(&r->limit, now, o.retry_after_ms);
     if (o.hint.texts_max && o.hint.texts_max < atomic_load(&r->texts_max))
         atomic_store(&r->texts_max, o.hint.texts_max);
-    if (o.fault == REMOTE_OK) pay(r, use->tokens);
+    if (o.fault == REMOTE_OK) {
+        limiter_fine(&r->limit);
+        pay(r, use->tokens);
+    }
     after_call(r, which);
     return o;
 }
@@ -581,6 +584,9 @@ static err ask_dim(remote *r) {
 }
 
 static err start(remote *r, const provider_config *c) {
+    str url = str_of(r->url);
+    if (!str_starts(url, STR("http://")) && !str_starts(url, STR("https://")))
+        return err_set(ERR_INVALID, "--embed-url: expected http://... or https://...");
     TRY(copy_strings(r, c));
     if (r->api.start) r->api.start(r->self, &r->closing);
     load_spend(r);

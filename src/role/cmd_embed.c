@@ -1,10 +1,11 @@
 /* kith embed: lines of standard input to vectors in an fvecs file (per row: dimension as u32, then that
- * many floats, little-endian).
+ * many floats, little-endian). kith embed failed: the posts whose text could not be embedded.
  */
 #include "ingest/ingest.h"
 #include "role/args.h"
 #include "role/command.h"
 #include "role/instance.h"
+#include "role/remote.h"
 #include "role/term.h"
 
 #include <stdio.h>
@@ -64,7 +65,68 @@ static void on_notice(void *ctx, const char *text) {
     term_note("%s", text);
 }
 
+/* ---- embed failed ---- */
+
+static err list_failed(remote *r, bool json) {
+    http_reply reply;
+    yyjson_doc *doc;
+    http_ask ask = {.method = "GET", .target = "/v1/embed/failed?limit=1000"};
+    TRY(remote_json(r, &ask, &reply, &doc));
+    yyjson_val *root = yyjson_doc_get_root(doc), *list = yyjson_obj_get(root, "failures"), *f;
+    size_t i, n;
+    if (json) {
+        term_out("%.*s", STR_ARG(reply.body));
+    } else {
+        yyjson_arr_foreach(list, i, n, f)
+            term_out("%s\t%s\n", remote_text(f, "id"), remote_text(f, "reason"));
+        if (yyjson_arr_size(list) == 0) term_out("no text is set aside\n");
+    }
+    yyjson_doc_free(doc);
+    return OK;
+}
+
+static err retry(remote *r, bool json) {
+    http_reply reply;
+    yyjson_doc *doc;
+    http_ask ask = {.method = "POST",
+                    .target = "/v1/embed/failed",
+                    .content_type = "application/json",
+                    .body = STR("{}")};
+    TRY(remote_json(r, &ask, &reply, &doc));
+    unsigned long long n = yyjson_get_uint(yyjson_obj_get(yyjson_doc_get_root(doc), "count"));
+    if (json)
+        term_out("%.*s", STR_ARG(reply.body));
+    else
+        term_out("%llu texts are tried again\n", n);
+    yyjson_doc_free(doc);
+    return OK;
+}
+
+static int command_failed(int argc, char **argv) {
+    remote_flags f = REMOTE_FLAGS_INIT;
+    bool again = false;
+    const arg args[] = {
+        REMOTE_ARGS(f),
+        {"retry", ARG_BOOL, &again, NULL, "try them again, by a running server", NULL},
+    };
+    args_spec spec = {.command = "embed failed",
+                      .usage = "kith embed failed [--retry] [flags]",
+                      .about = "Posts whose text could not be embedded, and why: id TAB reason.",
+                      .examples = "  kith embed failed --data DIR\n"
+                                  "  kith embed failed --data DIR --retry\n",
+                      .args = args,
+                      .count = COUNT_OF(args)};
+    remote r = {0};
+    err rc = args_parse(&spec, argc, argv);
+    if (rc == ERR_CANCELLED) return 0;
+    if (rc == OK) rc = remote_open(&f, false, &r);
+    if (rc == OK) rc = again ? retry(&r, f.json) : list_failed(&r, f.json);
+    remote_close(&r);
+    return rc == OK ? 0 : term_fail(rc);
+}
+
 int command_embed(int argc, char **argv) {
+    if (argc > 0 && strcmp(argv[0], "failed") == 0) return command_failed(argc - 1, argv + 1);
     embed_flags f = EMBED_FLAGS_INIT;
     const char *out = NULL;
     const arg args[] = {
@@ -73,9 +135,11 @@ int command_embed(int argc, char **argv) {
         {"out", ARG_STR, &out, "FILE", "fvecs file to write", NULL},
     };
     args_spec spec = {.command = "embed",
-                      .usage = "kith embed [flags] --out V.fvecs < lines.txt",
-                      .about = "Embeds each line of standard input.",
-                      .examples = "  kith embed --out v.fvecs < lines.txt\n",
+                      .usage = "kith embed [flags] --out V.fvecs < lines.txt | kith embed failed",
+                      .about = "Embeds each line of standard input; 'failed' lists the posts whose "
+                               "text could not be embedded.",
+                      .examples = "  kith embed --out v.fvecs < lines.txt\n"
+                                  "  kith embed failed --data DIR --retry\n",
                       .args = args,
                       .count = COUNT_OF(args)};
     err rc = args_parse(&spec, argc, argv);

@@ -149,6 +149,11 @@ static double embed_rate(void *ctx) {
     return st.texts_per_s;
 }
 
+static void embed_retry(void *ctx) {
+    instance *k = ctx;
+    if (k->embedder) embedder_retry(k->embedder);
+}
+
 static err observe(void *ctx, strbuf *b) {
     instance *k = ctx;
     return telemetry_json(k->telemetry, b);
@@ -246,6 +251,7 @@ static err open_all(instance *k) {
                       .files = ui_files,
                       .file_count = ui_files_count,
                       .embed_rate = embed_rate,
+                      .embed_retry = embed_retry,
                       .observe = observe,
                       .log = on_notice,
                       .ctx = k};

@@ -37,10 +37,11 @@ TASKS = {"RETRIEVAL_QUERY", "RETRIEVAL_DOCUMENT", "SEMANTIC_SIMILARITY", "CLASSI
 def vector(text, task, dim):
     """Words to pseudo-random directions: texts that share words are near. Sides differ by a little."""
     sums = [0.0] * dim
-    for word in [w.lower() for w in re.findall(r"\w+", text)] * 4 + ["/" + task]:
+    words = collections.Counter(w.lower() for w in re.findall(r"\w+", text))
+    for word, n in [*words.items(), ("/" + task, 0.25)]:
         bits = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=(dim + 7) // 8).digest(), "little")
         for d in range(dim):
-            sums[d] += 1.0 if bits >> d & 1 else -1.0
+            sums[d] += n if bits >> d & 1 else -n
     return [x * 0.37 for x in sums]  # not of unit length, as a shortened vector is not
 
 
