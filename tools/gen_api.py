@@ -168,7 +168,7 @@ def write_c(operations, header, routes):
     header.write("    API_OP_COUNT\n} api_op;\n\n#endif\n")
     routes.write("/* Made by tools/gen_api.py from proto/kith/v1: do not edit. */\n"
                  '#include "api/api_int.h"\n\n'
-                 "#include <kith/v1/admin.pb-c.h>\n#include <kith/v1/interactions.pb-c.h>\n#include <kith/v1/posts.pb-c.h>\n"
+                 "#include <kith/v1/admin.pb-c.h>\n#include <kith/v1/ops.pb-c.h>\n#include <kith/v1/interactions.pb-c.h>\n#include <kith/v1/posts.pb-c.h>\n"
                  "#include <kith/v1/search.pb-c.h>\n\n")
     routes.write("const api_operation api_operations[API_OP_COUNT] = {\n")
     for name, o in zip(ops, operations):

@@ -61,6 +61,9 @@ err api_embed_failures(api_call *c, const void *request, void **response);
 err api_retry_embed(api_call *c, const void *request, void **response);
 err api_put_interactions(api_call *c, const void *request, void **response);
 err api_status(api_call *c, const void *request, void **response);
+err api_erase_user(api_call *c, const void *request, void **response);
+err api_export_user(api_call *c, const void *request, void **response);
+err api_request_backup(api_call *c, const void *request, void **response);
 
 /* False while starting. */
 bool api_parts_get(api *a, api_parts *out);

@@ -235,6 +235,12 @@ MUST_USE err journal_frames_check(const uint8_t *frames, size_t n,
 
 /* --- checking -------------------------------------------------------------------------------- */
 
+/* Visits every record in `dir` in order, without the lock, beside the process that owns it. *end
+ * moves before each visit: during it, end->hash is the chain behind that record. ERR_CORRUPT:
+ * something acknowledged is damaged; an error of `visit` ends the walk. */
+MUST_USE err journal_walk(fs *fs, const char *dir, err (*visit)(void *ctx, const journal_record *r),
+                          void *ctx, journal_position *end);
+
 typedef struct journal_problem {
     err code;         /* ERR_CORRUPT, ERR_IO, ...; OK for a note: nothing acknowledged is hurt */
     const char *file; /* name in the directory; borrowed for the call */

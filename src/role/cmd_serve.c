@@ -58,17 +58,22 @@ int command_serve(int argc, char **argv) {
         EMBED_ARGS(o.embed),
         EMBED_MORE_ARGS(o.embed),
         {"workers", ARG_INT, &workers, "N", "request threads (default by cores)", "KITH_WORKERS"},
+        {"archive", ARG_STR, &o.archive, "URL", "keep a copy at dir:PATH, s3://… or gs://…",
+         "KITH_ARCHIVE"},
+        {"master-key", ARG_STR, &o.master_key, "FILE", "wraps the keys of users and archive",
+         "KITH_MASTER_KEY_FILE"},
         {"require-keys", ARG_BOOL, &o.keys_always, NULL, "also loopback callers need a key",
          "KITH_REQUIRE_KEYS"},
     };
-    args_spec spec = {.command = "serve",
-                      .usage = "kith serve [flags]",
-                      .about = "Serves the API and the page.",
-                      .examples =
-                          "  kith serve --data DIR --listen 127.0.0.1:8080\n"
-                          "  kith serve --listen 0.0.0.0:8080   (every caller needs a key)\n",
-                      .args = args,
-                      .count = COUNT_OF(args)};
+    args_spec spec = {
+        .command = "serve",
+        .usage = "kith serve [flags]",
+        .about = "Serves the API and the page.",
+        .examples = "  kith serve --data DIR --listen 127.0.0.1:8080\n"
+                    "  kith serve --archive s3://bucket/kith --master-key /etc/kith/master.key\n"
+                    "  kith serve --listen 0.0.0.0:8080   (every caller needs a key)\n",
+        .args = args,
+        .count = COUNT_OF(args)};
     char host[HOST_BYTES];
     err rc = args_parse(&spec, argc, argv);
     if (rc == ERR_CANCELLED) return 0;

@@ -17,5 +17,11 @@ int command_bench(int argc, char **argv);
 int command_embed(int argc, char **argv);
 int command_model(int argc, char **argv);
 int command_key(int argc, char **argv);
+int command_backup(int argc, char **argv);
+int command_restore(int argc, char **argv);
+int command_drill(int argc, char **argv);
+int command_erase(int argc, char **argv);
+int command_export(int argc, char **argv);
+int command_audit(int argc, char **argv);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "api/diary.h"
 
+#include "api/json_map.h"
 #include "ingest/ingest.h"
 #include "obs/obs.h"
 #include "role/otlp_http.h"
@@ -42,6 +43,7 @@ struct instance {
     net_server *server;
     provider *provider;
     shard *shard;
+    archive *archive;
     searcher *searcher;
     embedder *embedder;
     telemetry *telemetry;
@@ -61,6 +63,22 @@ provider *instance_provider(instance *k) {
 }
 shard *instance_shard(instance *k) {
     return k->shard;
+}
+archive *instance_archive(instance *k) {
+    return k->archive;
+}
+
+err instance_invoke(instance *k, api_op op, const void *request, strbuf *json) {
+    arena a;
+    void *response;
+    arena_init(&a, API_ANSWER_MAX);
+    err rc = api_invoke(k->api, op, request, &a, &response, NULL);
+    if (rc == OK) {
+        json_map_write(json, response);
+        rc = json->rc;
+    }
+    arena_deinit(&a);
+    return rc;
 }
 
 /* ---- the model ---- */
@@ -202,6 +220,22 @@ static err open_server(instance *k) {
     return OK;
 }
 
+static err open_archive(instance *k, const seal_master *master) {
+    if (!k->o.archive || !k->o.archive[0]) return OK;
+    if (!master->given)
+        on_notice(k,
+                  "archive: there is no master key, so who has the archive can read it; make one "
+                  "with 'kith backup key' and give it with --master-key");
+    archive_options ao = {.url = k->o.archive,
+                          .master = master,
+                          .dir = k->dir,
+                          .version = KITH_VERSION,
+                          .shard = k->shard,
+                          .notice = on_notice,
+                          .ctx = k};
+    return archive_start(&ao, &k->archive);
+}
+
 static err open_folds(instance *k) {
     if (!k->o.embed.precision) k->o.embed.precision = instance_precision(k->dir);
     TRY(embed_flags_open(&k->o.embed, k->dir, on_notice, NULL, &k->provider));
@@ -215,8 +249,12 @@ static err open_folds(instance *k) {
                         .notice = on_notice,
                         .forget = on_forget,
                         .forget_ctx = k};
+    seal_master master;
+    TRY(seal_master_load(k->o.master_key, &master));
+    so.master = &master;
     TRY(shard_open(&so, &k->shard));
     progress_end(&k->progress);
+    TRY(open_archive(k, &master));
     TRY(searcher_open(k->shard, k->provider, &k->searcher));
     TRY(embedder_start(k->shard, k->provider, on_notice, NULL, &k->embedder));
     api_attach(k->api, k->shard, k->searcher, k->provider);
@@ -297,6 +335,7 @@ void instance_close(instance *k) {
     telemetry_close(k->telemetry);
     embedder_stop(k->embedder);
     searcher_close(k->searcher);
+    archive_stop(k->archive);
     shard_close(k->shard);
     otlp_http_close(k->otlp); /* no thread makes traces any more */
     provider_close(k->provider);

@@ -10,6 +10,7 @@
 #define KITH_ROLE_INSTANCE_H
 
 #include "api/api.h"
+#include "archive/archive.h"
 #include "provider/provider.h"
 #include "role/embed_flags.h"
 
@@ -25,9 +26,11 @@ typedef struct instance_options {
     uint16_t port;    /* 0: any free one */
     unsigned workers; /* 0: by cores */
     bool keys_always;
-    bool must_exist; /* a missing directory is an error, not a new one */
-    bool quiet;      /* notices only when something is wrong */
-    bool announce;   /* write DIR/serve.json, so that other commands find this server */
+    bool must_exist;        /* a missing directory is an error, not a new one */
+    bool quiet;             /* notices only when something is wrong */
+    const char *archive;    /* URL; NULL: none */
+    const char *master_key; /* its file; NULL: KITH_MASTER_KEY_FILE, KITH_MASTER_KEY, or none */
+    bool announce;          /* write DIR/serve.json, so that other commands find this server */
 } instance_options;
 
 MUST_USE err instance_open(const instance_options *o, instance **out);
@@ -37,6 +40,9 @@ const char *instance_url(const instance *k);
 const char *instance_new_key(const instance *k);
 provider *instance_provider(instance *k);
 shard *instance_shard(instance *k);
+archive *instance_archive(instance *k); /* NULL: none */
+/* One operation without access control, its answer as JSON: what commands of a moment do. */
+MUST_USE err instance_invoke(instance *k, api_op op, const void *request, strbuf *json);
 
 /* "mock:384", a folder, or NULL for the default: KITH_MODEL, else the cache of tools/setup, else
  * /usr/share/kith/model. precision NULL: "int8". */

@@ -26,6 +26,12 @@ static const command commands[] = {
     {"embed", command_embed, "texts to vectors"},
     {"model", command_model, "list models, check one"},
     {"key", command_key, "make, list and revoke keys"},
+    {"backup", command_backup, "snapshot now; list, check and prune an archive"},
+    {"restore", command_restore, "a data directory from an archive"},
+    {"drill", command_drill, "rehearse disasters on a copy"},
+    {"erase", command_erase, "erase a user, everywhere and for ever"},
+    {"export", command_export, "all that is held on a user"},
+    {"audit", command_audit, "show and check what administrators did"},
 };
 
 static int usage(bool wrong) {

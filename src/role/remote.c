@@ -40,8 +40,12 @@ err remote_open(const remote_flags *f, bool may_create, remote *out) {
     char url[256];
     if (f->server) return http_client_open(f->server, f->token, &out->http);
     if (running(f->data, url)) return http_client_open(url, f->token, &out->http);
-    instance_options o = {
-        .dir = f->data, .embed = f->embed, .must_exist = !may_create, .quiet = true};
+    instance_options o = {.dir = f->data,
+                          .embed = f->embed,
+                          .must_exist = !may_create,
+                          .quiet = true,
+                          .master_key = f->master_key,
+                          .archive = f->archive};
     TRY(embed_flags_check(&f->embed));
     TRY(instance_open(&o, &out->own));
     err rc = http_client_open(instance_url(out->own), NULL, &out->http);

@@ -11,7 +11,7 @@
 
 /* Flags that these commands share. */
 typedef struct remote_flags {
-    const char *server, *token, *data;
+    const char *server, *token, *data, *master_key, *archive;
     embed_flags embed; /* of a kith made here */
     bool json;
 } remote_flags;

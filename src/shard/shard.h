@@ -144,6 +144,13 @@ typedef struct shard_stats {
 } shard_stats;
 MUST_USE err shard_stat(shard *s, shard_stats *out);
 
+/* All that the shard holds as one number: every row and its vector. Waits until everything that the journal
+ * has is folded. Two shards made of the same records have the same. */
+typedef struct shard_state {
+    uint64_t hash, posts, vectors;
+} shard_state;
+MUST_USE err shard_state_get(shard *s, uint64_t timeout_ms, shard_state *out);
+
 /* ---- users (shard_users.c) ---- */
 
 typedef struct shard_erasure {

@@ -213,3 +213,60 @@ err shard_export_user(shard *s, str user,
         rc = err_set_field(ERR_NOT_FOUND, "user", "nothing is known of this user");
     return rc;
 }
+
+/* ---- state ---- */
+
+typedef struct state_scan {
+    shard *s;
+    shard_state *out;
+    float *vector;
+} state_scan;
+
+static err state_row(void *ctx, const store_row *row) {
+    state_scan *t = ctx;
+    uint8_t head[32] = {0};
+    uint64_t h = t->out->hash;
+    str parts[] = {str_of(row->post->id), str_of(row->post->text), str_of(row->post->author),
+                   str_of(row->post->thread)};
+    le32_put(head, row->doc);
+    le64_put(head + 8, row->rev);
+    le64_put(head + 16, row->text_hash);
+    le64_put(head + 24, row->post->lsn);
+    h = hash64(head, sizeof head, h);
+    for (size_t i = 0; i < COUNT_OF(parts); i++) h = hash64(parts[i].ptr, parts[i].len, h);
+    if (hnsw_get(shard_vectors_begin(t->s), row->doc, t->vector) == OK) {
+        h = hash64(t->vector, t->s->o.dim * sizeof *t->vector, h);
+        t->out->vectors++;
+    }
+    shard_vectors_end(t->s);
+    t->out->hash = h;
+    t->out->posts++;
+    return OK;
+}
+
+/* Until no vector is on its way. */
+static err settle(shard *s, uint64_t timeout_ms) {
+    uint64_t end = clock_mono_ns() + timeout_ms * 1000000u;
+    TRY(shard_wait(s, STR(""), journal_head_lsn(s->journal), WAIT_APPLIED, timeout_ms));
+    for (;;) {
+        mutex_lock(&s->mu);
+        bool busy = s->queue_count || s->vec_busy || s->catching_up;
+        mutex_unlock(&s->mu);
+        if (!busy) return OK;
+        if (clock_mono_ns() > end) return err_set(ERR_TIMEOUT, "vectors are still on their way");
+        clock_sleep_ms(5);
+    }
+}
+
+err shard_state_get(shard *s, uint64_t timeout_ms, shard_state *out) {
+    state_scan t = {.s = s, .out = out};
+    memset(out, 0, sizeof *out);
+    TRY(settle(s, timeout_ms));
+    t.vector = mem_alloc(s->o.dim * sizeof *t.vector);
+    if (!t.vector) return ERR_NO_MEMORY;
+    store_reader *r = store_reader_get(s->store);
+    err rc = store_scan_rows(r, 0, state_row, &t);
+    store_reader_put(s->store, r);
+    mem_free(t.vector);
+    return rc;
+}
