@@ -332,8 +332,9 @@ static err clear_leftovers(restore *r) {
     if (!fs_exists(fs_real(), r->dir)) return OK;
     TRY(path_of(r, "journal", path));
     if (fs_exists(fs_real(), path)) TRY(fs_list(fs_real(), path, clear_name, path));
-    static const char *const names[] = {"store.db",  "store.db.tmp",  "index.snap", "keys.json",
-                                        "user.keys", "user.keys.tmp", "space",      "space.tmp"};
+    static const char *const names[] = {
+        "store.db",  "store.db.tmp",  "index.snap", "keys.json", "interactions.keys",
+        "user.keys", "user.keys.tmp", "space",      "space.tmp"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         TRY(path_of(r, names[i], path));
         if (fs_exists(fs_real(), path)) TRY(fs_unlink(fs_real(), path));

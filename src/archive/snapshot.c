@@ -64,6 +64,8 @@ static err send_all(const snapshot_source *s, manifest *m, const char *copy) {
     TRY(send_file(s->v, m, path, "index.snap"));
     snprintf(path, sizeof path, "%s/keys.json", s->dir);
     TRY(send_file(s->v, m, path, "keys.json"));
+    snprintf(path, sizeof path, "%s/interactions.keys", s->dir);
+    TRY(send_file(s->v, m, path, "interactions.keys"));
     /* A later index snapshot may have taken the file's name meanwhile. */
     TRY(shard_stat(s->shard, &st));
     m->index_lsn = MAX(m->index_lsn, st.snapshot_lsn);

@@ -97,7 +97,7 @@ static err sealed_near(shard *s, uint64_t lsn, size_t n, bool *yes) {
     err rc = OK;
     for (size_t i = 0; rc == OK && i < n && !*yes; i++) {
         rc = journal_read(r, &rec);
-        if (rc == OK) *yes = keyring_is_sealed(rec.body);
+        if (rc == OK) *yes = shard_is_sealed(&rec);
     }
     journal_reader_close(r);
     return rc == ERR_NOT_FOUND ? OK : rc;

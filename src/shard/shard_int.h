@@ -135,6 +135,8 @@ MUST_USE err shard_docs_reserve(shard *s, uint32_t doc);
 #define SEAL_AD_MAX (JOURNAL_KEY_MAX + 8)
 /* What is checked with a sealed body: kind and key of its record. */
 str shard_seal_ad(uint16_t kind, str key, uint8_t out[SEAL_AD_MAX]);
+/* Bodies of other kinds may begin with any byte: they are never sealed by a user's key. */
+bool shard_is_sealed(const journal_record *r);
 /* Opens a sealed body into the arena; a body whose key was destroyed becomes a redacted record. */
 MUST_USE err shard_unseal(shard *s, arena *a, journal_record *r);
 /* Folds an erasure: the user's posts leave the store, the key is destroyed. *docs in the arena. */

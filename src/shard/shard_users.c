@@ -25,8 +25,13 @@ str shard_seal_ad(uint16_t kind, str key, uint8_t out[SEAL_AD_MAX]) {
     return str_from(out, key.len + 2);
 }
 
+bool shard_is_sealed(const journal_record *r) {
+    bool ours = r->kind == JOURNAL_POST_PUT || r->kind == JOURNAL_VECTOR_PUT;
+    return ours && !r->redacted && keyring_is_sealed(r->body);
+}
+
 err shard_unseal(shard *s, arena *a, journal_record *r) {
-    if (r->redacted || !keyring_is_sealed(r->body)) return OK;
+    if (!shard_is_sealed(r)) return OK;
     uint8_t ad[SEAL_AD_MAX], *p = arena_alloc(a, r->body.len);
     size_t n;
     if (!p) return ERR_NO_MEMORY;
@@ -75,6 +80,7 @@ err shard_store_erase(shard *s, const journal_record *r, arena *a, uint32_t **do
         arena_reset(&old_row);
         rc = store_delete(s->store, ids[i], &old_row, &(*docs)[*count], &old);
         if (rc == OK) ++*count;
+        if (rc == OK && s->o.forget) s->o.forget(s->o.forget_ctx, str_of(old->text));
         if (rc == ERR_NOT_FOUND) rc = OK;
     }
     arena_deinit(&old_row);
