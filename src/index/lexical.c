@@ -44,19 +44,9 @@
 
 uint32_t class_of_length(uint32_t len) {
     uint32_t x = len - 1;
-    if (x < 16) return x;
+    if (x < EXACT_MAX) return x;
     uint32_t e = 31 - (unsigned)__builtin_clz(x);
-    return 16 + (e - 4) * 4 + ((x >> (e - 2)) & 3);
-}
-
-uint32_t class_length_min(uint32_t cls) {
-    if (cls < 16) return cls + 1;
-    uint32_t e = (cls - 16) / 4 + 4, sub = (cls - 16) % 4;
-    return ((4 + sub) << (e - 2)) + 1;
-}
-
-uint32_t class_length_max(uint32_t cls) {
-    return cls < 16 ? cls + 1 : class_length_min(cls) + (1u << ((cls - 16) / 4 + 2)) - 1;
+    return EXACT_MAX + (e - 5) * 4 + ((x >> (e - 2)) & 3);
 }
 
 /* ---- life ---- */
@@ -164,7 +154,7 @@ static err extent_add(lexical *ix, uint32_t cls, uint32_t size) {
     TRY(mem_grow((void **)&ix->signatures, &ix->signatures_cap, pages * 64, sizeof(uint64_t),
                  SLOT_MAX));
     TRY(mem_grow((void **)&c->extents, &c->cap, c->count + 1, sizeof(uint32_t), most));
-    extent e = {.base = (uint32_t)base, .size = size};
+    extent e = {.base = (uint32_t)base, .size = size, .in_order = true};
     extent_layout(&e, cls);
     e.records = mem_zalloc((size_t)size * e.stride, sizeof(uint32_t));
     if (!e.records) return ERR_NO_MEMORY;
@@ -172,6 +162,7 @@ static err extent_add(lexical *ix, uint32_t cls, uint32_t size) {
     memset(ix->signatures + base, 0, size * sizeof(uint64_t));
     ix->extents[number] = e;
     c->extents[c->count++] = number;
+    ix->classes_end = MAX(ix->classes_end, cls + 1);
     for (; ix->n_pages < pages; ix->n_pages++) {
         ix->page_class[ix->n_pages] = (uint8_t)cls;
         ix->pages[ix->n_pages] = number;
@@ -204,10 +195,14 @@ static void slot_take(lexical *ix, uint32_t slot, uint32_t doc, uint32_t n, uint
     extent *e = &ix->extents[ix->pages[slot >> 6]];
     length_class *c = &ix->classes[e->cls];
     record *r = extent_record(e, slot - e->base);
-    if (c->free_head == slot)
+    if (c->free_head == slot) {
         c->free_head = r->doc & FREE_END;
-    else
-        e->used++;
+        e->in_order = false; /* it may be; but who reuses slots has no order to gain from */
+    } else {
+        if (e->used++ == 0) e->first_doc = doc;
+        e->in_order &= doc >= e->last_doc;
+        e->last_doc = doc;
+    }
     r->doc = doc;
     r->len = n;
     ix->signatures[slot] = signature_of(ix->sorted, n);

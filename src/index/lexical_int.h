@@ -16,7 +16,8 @@
 #define TOKEN_ID  POSTINGS_ID
 
 enum {
-    CLASSES = 64,       /* lengths 1 to 65,536: 1..16, then four classes an octave */
+    EXACT_MAX = 32,     /* lengths up to here have a class each, */
+    CLASSES = 76,       /* longer ones, to 65,536, four classes an octave */
     EXTENT_MIN = 64,    /* slots */
     EXTENT_MAX = 8192,  /* sums of one extent (u16) stay in the first cache level */
     STRIDE_MAX = 128,   /* tokens kept beside each other; longer documents have their own memory */
@@ -84,6 +85,8 @@ typedef struct extent {
     uint32_t cls;    /* length class */
     uint32_t stride; /* u32 a record, its head included */
     bool longs;      /* the tokens are in an allocation of their own */
+    bool in_order;   /* documents ascend with their slots */
+    uint32_t first_doc, last_doc; /* in order: no document is below the first or above the last */
     uint32_t *records;
 } extent;
 
@@ -128,6 +131,7 @@ struct lexical {
     uint64_t *signatures; /* by slot */
     size_t signatures_cap;
     length_class classes[CLASSES];
+    uint32_t classes_end; /* no class from here on ever had a document */
     uint32_t *doc_slot; /* by document */
     size_t docs_cap;
     uint32_t docs;
@@ -144,8 +148,18 @@ struct lexical {
 
 /* lexical.c */
 uint32_t class_of_length(uint32_t len);
-uint32_t class_length_min(uint32_t cls);
-uint32_t class_length_max(uint32_t cls);
+static inline bool class_is_exact(uint32_t cls) { /* all its documents have one length */
+    return cls < EXACT_MAX;
+}
+static inline uint32_t class_length_min(uint32_t cls) {
+    if (cls < EXACT_MAX) return cls + 1;
+    uint32_t e = (cls - EXACT_MAX) / 4 + 5, sub = (cls - EXACT_MAX) % 4;
+    return ((4 + sub) << (e - 2)) + 1;
+}
+static inline uint32_t class_length_max(uint32_t cls) {
+    if (cls < EXACT_MAX) return cls + 1;
+    return class_length_min(cls) + (1u << ((cls - EXACT_MAX) / 4 + 3)) - 1;
+}
 /* For load, in this order: room for so many documents of each class, each class together; documents
  * whose tokens are in ix->ids, without lists; then all lists at once. */
 MUST_USE err lexical_make_room(lexical *ix, const uint32_t counts[CLASSES]);

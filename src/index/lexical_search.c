@@ -43,12 +43,18 @@ enum {
     SUM_MAX = 60000,      /* of the u16 sums, before rounding up */
     AHEAD = 8,            /* candidates whose records are fetched ahead */
     WAITING = 16,         /* candidates that wait for their records */
-    SIG_TERMS = 6,        /* terms looked for in signatures */
+    SIG_TERMS = 6,        /* terms in the bounds of a walk, its own too */
     WAYS = 4,             /* blocks of a list kept decoded */
     BUF = BLOCK_MAX + 16, /* slots of one decoded block, with room for its decoder */
     CACHE_LISTS = 96,     /* lists that have WAYS buffers; with more lists each has one */
+    WORTHS = 8,           /* terms whose bounds are kept */
+    FEW = 24,             /* lists so short are walked without bounds */
     PLANES_MAX = 6,       /* terms: 63 sets of them */
-    PLANE_WORDS = EXTENT_MAX / 64
+    LEVELS_MAX = 3,       /* terms whose tfs are told apart: 63 ways to have them */
+    SETS_MAX = 64,
+    FEW_HIGH = 4,         /* postings read in the time of one slot asked */
+    PLANE_WORDS = EXTENT_MAX / 64,
+    PIECE_WORDS = 16      /* of planes, considered before sets are chosen anew */
 };
 
 #define SLACK (1 + 1e-4f) /* 256 float additions err by less than 2e-5 of the sum */
@@ -84,10 +90,11 @@ typedef struct phrase {
     uint32_t from, n; /* in scratch.phrase_ids */
 } phrase;
 
-/* The most that a document can score, by which of up to six other terms its signature has. */
+/* The most that a document can score, by which of up to six terms it may have. */
 typedef struct bounds {
-    float by_set[1 << SIG_TERMS];  /* each once, by which are there */
-    float by_high[1 << SIG_TERMS]; /* what those add that are there more than once */
+    float by_set[1 << SIG_TERMS]; /* each once, by which are there */
+    float more[SIG_TERMS];        /* what each adds when it is there more than once */
+    float most;                   /* all of them, more than once */
 } bounds;
 
 typedef struct waiting {
@@ -110,16 +117,20 @@ struct lexical_scratch {
     vlist lists[LISTS_MAX];
     uint32_t n_lists, n_left;       /* lists, and the terms they belong to */
     uint32_t list_order[LISTS_MAX]; /* by rising bound in the class at hand */
+    float worths[WORTHS][2][CLASSES]; /* of the first terms: most of a low and of a high posting */
+    bool has_worths;
     bounds by_class[CLASSES];       /* of the terms beside the list being walked */
     bool known[CLASSES];            /* by_class was made */
     waiting ring[WAITING];
     uint32_t ring_at, ring_n;
-    uint64_t planes[PLANES_MAX][PLANE_WORDS]; /* slots that have the term */
+    uint64_t planes[PLANES_MAX][PLANE_WORDS]; /* slots that have the term, */
+    uint64_t twice[PLANES_MAX][PLANE_WORDS];  /* at least twice, */
+    uint64_t thrice[PLANES_MAX][PLANE_WORDS]; /* at least three times */
     uint64_t high[PLANE_WORDS];               /* slots that have any of the terms more than once */
-    uint64_t enough[PLANE_WORDS], enough_high[PLANE_WORDS], candidates[PLANE_WORDS];
+    uint64_t candidates[PIECE_WORDS];         /* of one piece */
     uint16_t sums[EXTENT_MAX];
     uint16_t found[EXTENT_MAX];
-    uint32_t slots[BUF];
+    uint32_t slots[BUF], pass[BUF];
     uint32_t cache[LISTS_MAX * BUF];
 };
 
@@ -262,6 +273,7 @@ static err prepare(search *x) {
         if (id != NAMES_NONE) s->nots[s->n_nots++] = id;
     }
     float mean = ix->docs ? (float)((double)ix->tokens / ix->docs) : 1;
+    s->has_worths = false;
     x->k_fixed = ix->k1 * (1 - ix->b);
     x->k_length = mean > 0 ? ix->k1 * ix->b / mean : 0;
     for (uint32_t i = 0; i < s->n_terms; i++) {
@@ -385,7 +397,11 @@ static void consider_oldest(search *x) {
     waiting w = s->ring[s->ring_at];
     s->ring_at = (s->ring_at + 1) % WAITING;
     s->ring_n--;
-    if (w.most >= x->threshold) consider_slot(x, w.slot);
+    if (w.most < x->threshold) return;
+    const extent *e = extent_of(x->ix, w.slot);
+    const record *r = extent_record(e, w.slot - e->base);
+    if (w.most == x->threshold && x->n == x->k && r->doc > x->heap[0].doc) return;
+    consider(x, e, r);
 }
 
 /* Lets a candidate wait while its record is fetched. */
@@ -414,8 +430,32 @@ static void consider_filter(search *x) {
 
 /* ---- bounds ---- */
 
+/* Bounds of the first terms in all classes at once: loops that a compiler turns into SIMD. */
+static void make_worths(search *x) {
+    lexical_scratch *s = x->s;
+    uint32_t end = x->ix->classes_end;
+    float norm[CLASSES], longest[CLASSES];
+    for (uint32_t c = 0; c < end; c++) {
+        norm[c] = x->k_fixed + x->k_length * (float)class_length_min(c);
+        longest[c] = (float)MIN(class_length_max(c), (uint32_t)LEXICAL_TF_MAX);
+    }
+    for (uint32_t j = 0; j < MIN(s->n_terms, (uint32_t)WORTHS); j++) {
+        float w = s->terms[j].w, most = (float)s->terms[j].max_tf, *low = s->worths[j][0];
+        float *high = s->worths[j][1];
+        for (uint32_t c = 0; c < end; c++) {
+            float tf = most < longest[c] ? most : longest[c];
+            low[c] = w * 1.0f / (1.0f + norm[c]);
+            high[c] = w * tf / (tf + norm[c]);
+        }
+    }
+    s->has_worths = true;
+}
+
 /* The most a posting of the list can be worth in the class. */
-static float bound(const search *x, const sterm *t, bool high, uint32_t cls) {
+static inline float bound(const search *x, const sterm *t, bool high, uint32_t cls) {
+    lexical_scratch *s = x->s;
+    uint32_t i = (uint32_t)(t - s->terms);
+    if (i < WORTHS) return s->worths[i][high][cls];
     uint32_t tf = high ? MIN(t->max_tf, class_length_max(cls)) : 1;
     return part(x, t, tf, class_length_min(cls));
 }
@@ -424,29 +464,51 @@ static float bound(const search *x, const sterm *t, bool high, uint32_t cls) {
 typedef struct walk {
     const sterm *t;
     bool high;
-    uint32_t n; /* terms looked for: those worth most */
+    bool whole;    /* no term beside those below */
+    bool demands;  /* every term is demanded */
+    uint32_t n;    /* terms bounded one by one: t, and those worth most, in the query's order */
+    uint32_t self; /* which of them is t */
     uint32_t terms[SIG_TERMS];
     uint64_t any[SIG_TERMS], high_bits[SIG_TERMS]; /* their bits */
     uint64_t all_high;                             /* high_bits together */
     uint64_t demanded;                             /* bits that must all be there */
 } walk;
 
+/* Takes in term i when it is worth more than one of those that are in. */
+static void walk_add(const search *x, walk *w, uint32_t i) {
+    const sterm *terms = x->s->terms;
+    if (w->n == SIG_TERMS) {
+        uint32_t least = w->self ? 0 : 1;
+        for (uint32_t j = 0; j < w->n; j++)
+            if (j != w->self && terms[w->terms[j]].w < terms[w->terms[least]].w) least = j;
+        w->whole = false;
+        if (terms[w->terms[least]].w >= terms[i].w && &terms[i] != w->t) return;
+        memmove(w->terms + least, w->terms + least + 1, (--w->n - least) * sizeof *w->terms);
+        w->self -= w->self > least && w->self < SIG_TERMS;
+    }
+    if (&terms[i] == w->t) w->self = w->n;
+    w->terms[w->n++] = i;
+}
+
 static void walk_init(const search *x, walk *w, const sterm *t, bool high) {
     const lexical_scratch *s = x->s;
-    *w = (walk){.t = t, .high = high};
+    w->t = t;
+    w->high = high;
+    w->whole = true;
+    w->demands = x->demands == s->n_terms;
+    w->n = 0;
+    w->self = SIG_TERMS; /* not in yet */
+    w->all_high = w->demanded = 0;
     for (uint32_t i = 0; i < s->n_terms; i++) {
         const sterm *o = &s->terms[i];
         if (o->demanded) w->demanded |= signature_any(o->id);
-        if (o == t || o->done) continue;
-        uint32_t j = w->n < SIG_TERMS ? w->n++ : SIG_TERMS;
-        for (; j > 0 && s->terms[w->terms[j - 1]].w < o->w; j--)
-            if (j < SIG_TERMS) w->terms[j] = w->terms[j - 1];
-        if (j < SIG_TERMS) w->terms[j] = i;
+        if (o == t || !o->done) walk_add(x, w, i);
     }
     for (uint32_t j = 0; j < w->n; j++) {
         const sterm *o = &s->terms[w->terms[j]];
-        w->any[j] = signature_any(o->id);
-        w->high_bits[j] = o->max_tf > 1 ? signature_high(o->id) : 0;
+        bool more = o != t && o->max_tf > 1;
+        w->any[j] = o == t ? ~(uint64_t)0 : signature_any(o->id);
+        w->high_bits[j] = more ? signature_high(o->id) : 0;
         w->all_high |= w->high_bits[j];
     }
 }
@@ -457,40 +519,56 @@ static bool walk_asks(const walk *w, uint32_t term_index) {
     return false;
 }
 
-/* What the terms asked for can add in a class; by_set also what all others can. */
-static void bounds_make(const search *x, const walk *w, uint32_t cls, bounds *out) {
+/* What all terms that are not bounded one by one can add together. */
+static float bounds_rest(const search *x, const walk *w, uint32_t cls) {
     const lexical_scratch *s = x->s;
-    float rest = 0, low[SIG_TERMS], more[SIG_TERMS];
-    for (uint32_t i = 0; s->n_terms > SIG_TERMS && i < s->n_terms; i++) {
+    float rest = 0;
+    for (uint32_t i = 0; !w->whole && i < s->n_terms; i++) {
         const sterm *o = &s->terms[i];
         if (o != w->t && !o->done && !walk_asks(w, i)) rest += bound(x, o, o->max_tf > 1, cls);
     }
+    return rest;
+}
+
+/* What the terms can add in a class. In a low list, by_set has the walked term too; a sum goes in
+ * the query's order, so that in an exact class it is, to the last bit, the score of a document
+ * that has this set, each once. When all are demanded only the whole set has a sum. */
+static void bounds_make(const search *x, const walk *w, uint32_t cls, bounds *out) {
+    const lexical_scratch *s = x->s;
+    float low[SIG_TERMS], all = 0;
     for (uint32_t j = 0; j < w->n; j++) {
         const sterm *o = &s->terms[w->terms[j]];
-        low[j] = bound(x, o, false, cls);
-        more[j] = bound(x, o, o->max_tf > 1, cls) - low[j];
+        bool self = j == w->self;
+        low[j] = self && w->high ? 0 : bound(x, o, false, cls);
+        out->more[j] = self || o->max_tf < 2 ? 0 : bound(x, o, true, cls) - low[j];
+        all += out->more[j];
     }
-    out->by_set[0] = rest;
-    out->by_high[0] = 0;
-    for (uint32_t m = 1; m < 1u << w->n; m++) {
-        out->by_set[m] = out->by_set[m & (m - 1)] + low[__builtin_ctz(m)];
-        out->by_high[m] = out->by_high[m & (m - 1)] + more[__builtin_ctz(m)];
+    float rest = out->by_set[0] = bounds_rest(x, w, cls);
+    if (w->demands) {
+        for (uint32_t j = 0; j < w->n; j++) rest += low[j];
+        out->by_set[0] = rest;
+    } else {
+        for (uint32_t j = 0; j < w->n; j++) {
+            for (uint32_t m = 0; m < 1u << j; m++) out->by_set[m + (1u << j)] = out->by_set[m] + low[j];
+            rest = out->by_set[(1u << (j + 1)) - 1];
+        }
     }
+    out->most = rest + all;
 }
 
-/* The most that all others together can add. */
-static float bounds_all(const walk *w, const bounds *b) {
-    uint32_t all = (1u << w->n) - 1;
-    return b->by_set[all] + b->by_high[all];
+/* The most that a document with this signature can have, without what is there more than once. */
+static float bounds_low(const walk *w, const bounds *b, uint64_t sig) {
+    uint32_t set = 0;
+    for (uint32_t j = 0; !w->demands && j < w->n; j++)
+        set |= (uint32_t)((sig & w->any[j]) != 0) << j;
+    return b->by_set[set];
 }
 
-/* The most that others can add to a document with this signature. */
-static float bounds_by_signature(const walk *w, const bounds *b, uint64_t sig) {
-    uint32_t set = 0, high = 0;
-    for (uint32_t j = 0; j < w->n; j++) set |= (uint32_t)((sig & w->any[j]) != 0) << j;
-    if (!(sig & w->all_high)) return b->by_set[set];
-    for (uint32_t j = 0; j < w->n; j++) high |= (uint32_t)((sig & w->high_bits[j]) != 0) << j;
-    return b->by_set[set] + b->by_high[set & high];
+static float bounds_more(const walk *w, const bounds *b, uint64_t sig) {
+    float more = 0;
+    for (uint32_t j = 0; j < w->n; j++)
+        if (sig & w->high_bits[j]) more += b->more[j];
+    return more;
 }
 
 /* What a posting of the walked list is worth, by tf as far as the list says. */
@@ -499,47 +577,140 @@ static float worth_of(const search *x, const walk *w, uint32_t cls, uint32_t nib
     return part(x, w->t, tf, class_length_min(cls));
 }
 
-/* Slots of one block, all of one class. */
+/* Slots of one block, all of one extent. */
 typedef struct slot_run {
     const uint32_t *slots;
     uint32_t from, to;      /* in slots */
     const uint8_t *nibbles; /* of the block; NULL in a low list */
 } slot_run;
 
+/* True when no document from this slot on, in its extent, can enter at a score that equals the
+ * threshold: documents ascend, and the worst hit is before them. */
+static bool ties_lose(const search *x, uint32_t first) {
+    if (x->n < x->k) return false;
+    const extent *e = extent_of(x->ix, first);
+    if (!e->in_order) return false;
+    if (e->first_doc > x->heap[0].doc) return true;
+    return extent_record(e, first - e->base)->doc > x->heap[0].doc;
+}
+
+/* Puts the places of a run whose signatures have all of `all` and some of `some` (any, when that is
+ * all bits) into s->pass; returns how many. Without a branch: what passes is hard to foresee. */
+static uint32_t pass_signatures(search *x, slot_run r, uint64_t all, uint64_t some) {
+    const uint64_t *signatures = x->ix->signatures;
+    uint32_t *pass = x->s->pass, n = 0;
+    for (uint32_t i = r.from; i < r.to; i++) {
+        uint64_t sig = signatures[r.slots[i]];
+        pass[n] = i;
+        n += (uint32_t)((sig & all) == all) & (uint32_t)((sig & some) != 0);
+    }
+    return n;
+}
+
+/* Bits of which a document needs one when its posting alone is not enough. */
+static uint64_t walk_others(const walk *w) {
+    uint64_t bits = w->all_high;
+    for (uint32_t j = 0; !w->demands && j < w->n; j++)
+        if (j != w->self) bits |= w->any[j];
+    return w->whole ? bits : ~(uint64_t)0;
+}
+
+/* A run of a low list in an exact class: what has every word at most once is known to the last
+ * bit. `lost`: a score at which ties cannot enter. */
+static void walk_exact(search *x, const walk *w, const bounds *b, slot_run r) {
+    const uint64_t *signatures = x->ix->signatures;
+    float all = b->by_set[w->demands ? 0 : (1u << w->n) - 1], lost = -1;
+    float alone = b->by_set[w->demands ? 0 : 1u << w->self];
+    if (all <= x->threshold && ties_lose(x, r.slots[r.from])) lost = x->threshold;
+    bool enough = alone > x->threshold || (alone == x->threshold && alone != lost);
+    uint32_t n = pass_signatures(x, r, w->demanded, enough ? ~(uint64_t)0 : walk_others(w));
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = r.slots[x->s->pass[i]];
+        uint64_t sig = signatures[slot];
+        float most = bounds_low(w, b, sig);
+        if (sig & w->all_high) most = (most + bounds_more(w, b, sig)) * SLACK;
+        if (most >= x->threshold && most != lost) push(x, slot, most);
+    }
+}
+
 /* Lets those slots wait that can reach the threshold by what class, tf and signature say. */
 static void walk_run(search *x, const walk *w, uint32_t cls, const bounds *b, slot_run r) {
     const uint64_t *signatures = x->ix->signatures;
-    float worth = r.nibbles ? 0 : worth_of(x, w, cls, 1);
+    float worth = 0;
     uint32_t last_tf = 0;
-    if (class_length_max(cls) < x->demands) return;
-    for (uint32_t i = r.from; i < r.to; i++) {
-        uint64_t sig = signatures[r.slots[i]];
-        if (r.nibbles && nibble_at(r.nibbles, i) != last_tf) {
-            last_tf = nibble_at(r.nibbles, i);
+    if (class_length_max(cls) < x->demands || r.from == r.to) return;
+    if (class_is_exact(cls) && !w->high && w->whole) {
+        walk_exact(x, w, b, r);
+        return;
+    }
+    float alone = b->by_set[w->demands ? 0 : 1u << w->self];
+    bool enough = w->high || alone * SLACK >= x->threshold;
+    uint32_t n = pass_signatures(x, r, w->demanded, enough ? ~(uint64_t)0 : walk_others(w));
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = x->s->pass[i];
+        uint64_t sig = signatures[r.slots[at]];
+        if (r.nibbles && nibble_at(r.nibbles, at) != last_tf) {
+            last_tf = nibble_at(r.nibbles, at);
             worth = worth_of(x, w, cls, last_tf);
         }
-        float most = (worth + bounds_by_signature(w, b, sig)) * SLACK;
-        if (most >= x->threshold && (sig & w->demanded) == w->demanded) push(x, r.slots[i], most);
+        float most = worth + bounds_low(w, b, sig);
+        if (sig & w->all_high) most += bounds_more(w, b, sig);
+        if (most * SLACK >= x->threshold) push(x, r.slots[at], most * SLACK);
     }
+}
+
+/* The most that a document in the list can have; tf the largest. */
+static float walk_most(const search *x, const walk *w, uint32_t cls, const bounds *b, uint32_t tf) {
+    return (b->most + (w->high ? worth_of(x, w, cls, tf) : 0)) * SLACK;
 }
 
 /* ---- walking rare terms ---- */
 
-/* The slots of one block, cut into runs of one class. */
+/* The first of n ascending slots that is not below `lo`; n when none is. */
+static uint32_t lower_bound(const uint32_t *slots, uint32_t n, uint32_t lo) {
+    if (n == 0 || slots[0] >= lo) return 0;
+    uint32_t at = 0; /* slots[at] < lo */
+    for (uint32_t left = n; left > 1;) {
+        uint32_t half = left / 2;
+        at = slots[at + half] < lo ? at + half : at;
+        left -= half;
+    }
+    return at + 1;
+}
+
+/* The first of slots[from..n) that is not below `end`; mostly there is none. */
+static uint32_t lower_bound_from(const uint32_t *slots, uint32_t from, uint32_t n, uint32_t end) {
+    if (slots[n - 1] < end) return n;
+    return from + lower_bound(slots + from, n - from, end);
+}
+
+/* The slots of one block, cut into runs of one extent. */
 static void walk_block(search *x, const walk *w, const block *b) {
     lexical_scratch *s = x->s;
     const lexical *ix = x->ix;
     uint32_t n = block_slots(ix->kernels, b, s->slots);
     const uint8_t *nibbles = w->high ? block_nibbles(b) : NULL;
     for (uint32_t i = 0; i < n;) {
-        uint32_t cls = ix->page_class[s->slots[i] >> 6], from = i;
-        while (i < n && ix->page_class[s->slots[i] >> 6] == cls) i++;
+        const extent *e = extent_of(ix, s->slots[i]);
+        uint32_t cls = e->cls, from = i;
+        i = lower_bound_from(s->slots, i, n, e->base + e->size);
         if (!s->known[cls]) bounds_make(x, w, cls, &s->by_class[cls]);
         s->known[cls] = true;
         const bounds *in = &s->by_class[cls];
-        float most = bound(x, w->t, w->high, cls) + bounds_all(w, in);
-        if (most * SLACK < x->threshold) continue;
+        if (walk_most(x, w, cls, in, b->max_tf) < x->threshold) continue;
         walk_run(x, w, cls, in, (slot_run){s->slots, from, i, nibbles});
+    }
+}
+
+/* A list so short that bounds would cost more than looking. */
+static void walk_few(search *x, const walk *w, const plist *l) {
+    const uint64_t *signatures = x->ix->signatures;
+    for (uint32_t b = 0; b < l->n_blocks; b++) {
+        uint32_t n = block_slots(x->ix->kernels, &list_blocks(l)[b], x->s->slots);
+        for (uint32_t i = 0; i < n; i++) {
+            uint32_t slot = x->s->slots[i];
+            if ((signatures[slot] & w->demanded) == w->demanded) push(x, slot, FLT_MAX);
+        }
     }
 }
 
@@ -547,11 +718,17 @@ static void walk_block(search *x, const walk *w, const block *b) {
 static void walk_term(search *x, sterm *t) {
     const term *at = &x->ix->terms[t->id];
     const plist *lists[2] = {term_high(x->ix, at), &at->low};
-    memset(x->s->known, 0, sizeof x->s->known);
     for (int i = 0; i < 2; i++) {
         walk w;
+        if (!lists[i] || lists[i]->n == 0) continue;
         walk_init(x, &w, t, i == 0);
-        for (uint32_t b = 0; lists[i] && b < lists[i]->n_blocks; b++)
+        if (lists[i]->n <= FEW) {
+            walk_few(x, &w, lists[i]);
+            continue;
+        }
+        memset(x->s->known, 0, sizeof x->s->known);
+        if (!x->s->has_worths) make_worths(x);
+        for (uint32_t b = 0; b < lists[i]->n_blocks; b++)
             walk_block(x, &w, &list_blocks(lists[i])[b]);
     }
     drain(x);
@@ -578,18 +755,6 @@ static const uint32_t *cached_block(const search *x, vlist *v, uint32_t b) {
     return buf;
 }
 
-/* The first of n ascending slots that is not below `lo`; n when none is. */
-static uint32_t lower_bound(const uint32_t *slots, uint32_t n, uint32_t lo) {
-    if (n == 0 || slots[0] >= lo) return 0;
-    uint32_t at = 0; /* slots[at] < lo */
-    for (uint32_t left = n; left > 1;) {
-        uint32_t half = left / 2;
-        at = slots[at + half] < lo ? at + half : at;
-        left -= half;
-    }
-    return at + 1;
-}
-
 /* Cuts [*from, *to) of ascending slots to those in [lo, hi). */
 static void cut_slots(const uint32_t *slots, uint32_t lo, uint32_t hi, uint32_t *from,
                       uint32_t *to) {
@@ -601,13 +766,9 @@ static void cut_slots(const uint32_t *slots, uint32_t lo, uint32_t hi, uint32_t 
 static void visit_postings(search *x, const walk *w, const bounds *in, vlist *v, const extent *e) {
     const block *b = list_blocks(v->list);
     uint32_t end = e->base + e->used;
-    float others = bounds_all(w, in);
     for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
          i++) {
-        if (v->high) { /* not even the largest tf of the block is enough */
-            float most = worth_of(x, w, e->cls, b[i].max_tf) + others;
-            if (most * SLACK < x->threshold) continue;
-        }
+        if (walk_most(x, w, e->cls, in, b[i].max_tf) < x->threshold) continue;
         const uint32_t *slots = cached_block(x, v, i);
         uint32_t from = 0, to = b[i].count;
         cut_slots(slots, e->base, end, &from, &to);
@@ -693,15 +854,22 @@ static void or_bitmap(const extent *e, const block *b, uint64_t *plane) {
         plane[at / 64] |= (uint64_t)le32_get(p + w * 4) << (at & 32);
 }
 
+/* By bytes: a chain of changes of one 64-bit word would wait for each other. */
+static void set_bit(uint64_t *plane, uint32_t at) {
+    uint8_t *p = (uint8_t *)plane + at / 8;
+    *p = (uint8_t)(*p | 1u << (at & 7));
+}
+
 static void or_slots(search *x, vlist *v, const extent *e, uint32_t i, uint64_t *plane) {
     const uint32_t *slots = cached_block(x, v, i);
     uint32_t from = 0, to = list_blocks(v->list)[i].count;
     cut_slots(slots, e->base, e->base + e->used, &from, &to);
-    for (uint32_t k = from; k < to; k++) bits_set(plane, slots[k] - e->base);
+    for (uint32_t k = from; k < to; k++) set_bit(plane, slots[k] - e->base);
 }
 
-/* The slots of a high list with at least tf `need`. */
-static void or_high(search *x, vlist *v, const extent *e, uint32_t need, uint64_t *plane) {
+/* The slots of a high list: those with at least tf `need`, two, three. */
+static void or_high(search *x, vlist *v, const extent *e, uint32_t need, uint32_t plane) {
+    lexical_scratch *s = x->s;
     const block *b = list_blocks(v->list);
     uint32_t end = e->base + e->used;
     for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
@@ -711,8 +879,13 @@ static void or_high(search *x, vlist *v, const extent *e, uint32_t need, uint64_
         const uint8_t *nibbles = block_nibbles(&b[i]);
         uint32_t from = 0, to = b[i].count;
         cut_slots(slots, e->base, end, &from, &to);
-        for (uint32_t k = from; k < to; k++)
-            if (nibble_at(nibbles, k) >= need) bits_set(plane, slots[k] - e->base);
+        uint8_t *twice = (uint8_t *)s->twice[plane], *thrice = (uint8_t *)s->thrice[plane];
+        for (uint32_t k = from; k < to; k++) { /* without a branch: tfs are hard to foresee */
+            uint32_t tf = nibble_at(nibbles, k), at = slots[k] - e->base;
+            uint32_t bit = (uint32_t)(tf >= need) << (at & 7);
+            twice[at / 8] = (uint8_t)(twice[at / 8] | bit);
+            thrice[at / 8] = (uint8_t)(thrice[at / 8] | (tf > 2 ? bit : 0));
+        }
     }
 }
 
@@ -728,113 +901,271 @@ static void or_list(search *x, vlist *v, const extent *e, uint64_t *plane) {
     }
 }
 
-/* Which sets of terms are enough to reach the threshold: the smallest of them. */
-typedef struct enough {
-    uint8_t sets[1 << PLANES_MAX]; /* a bit for each term */
-    uint32_t n;
-} enough;
-
-/* worth[i]: what term i can add. A set is one of the smallest when without its least term it falls
- * short. */
-static enough enough_sets(const float *worth, uint32_t n, float need) {
-    enough out = {.n = 0};
-    for (uint32_t set = 1; set < 1u << n; set++) {
-        float sum = 0, least = FLT_MAX;
-        for (uint32_t i = 0; i < n; i++) {
-            if (!(set >> i & 1)) continue;
-            sum += worth[i];
-            least = MIN(least, worth[i]);
-        }
-        if (sum * SLACK >= need && (sum - least) * SLACK < need) out.sets[out.n++] = (uint8_t)set;
-    }
-    return out;
-}
-
-/* to = the slots that have one of the sets. */
-static void or_sets(search *x, const enough *s, uint32_t words, uint64_t *to) {
-    memset(to, 0, words * sizeof *to);
-    for (uint32_t i = 0; i < s->n; i++) {
-        const uint64_t *planes[PLANES_MAX];
-        uint32_t n = 0;
-        for (uint32_t j = 0; j < PLANES_MAX; j++)
-            if (s->sets[i] >> j & 1) planes[n++] = x->s->planes[j];
-        x->ix->kernels->or_product(to, planes, n, words);
-    }
-}
-
-static void consider_bits(search *x, const extent *e, const uint64_t *bits, uint32_t words) {
-    lexical_scratch *s = x->s;
-    uint32_t n = 0;
-    for (uint32_t w = 0; w < words; w++)
-        for (uint64_t m = bits[w]; m; m &= m - 1)
-            s->found[n++] = (uint16_t)(w * 64 + (unsigned)__builtin_ctzll(m));
-    for (uint32_t i = 0; i < MIN(n, (uint32_t)AHEAD); i++)
-        __builtin_prefetch(extent_record(e, s->found[i]));
-    for (uint32_t i = 0; i < n; i++) {
-        if (i + AHEAD < n) __builtin_prefetch(extent_record(e, s->found[i + AHEAD]));
-        consider(x, e, extent_record(e, s->found[i]));
-    }
-}
-
-/* The class's terms for planes: those not done. */
+/* The class's terms for planes: those not done, in the query's order. A term is in a document at
+ * one of four levels: 0 not, 1 once, 2 twice, 3 more often. */
 typedef struct plane_terms {
-    uint32_t n;
-    uint32_t terms[PLANES_MAX];             /* in scratch.terms */
-    float low[PLANES_MAX], any[PLANES_MAX]; /* worth of one, and of more */
-    uint32_t need[PLANES_MAX]; /* a tf below this adds too little, whatever else is there */
+    uint32_t n, cls;
+    uint32_t terms[PLANES_MAX];       /* in scratch.terms */
+    uint32_t need[PLANES_MAX];        /* a tf below this adds too little, whatever else is there */
+    uint32_t demanded;                /* a bit for each */
+    float worth[PLANES_MAX][4];       /* by level; at 3, of the largest tf */
+    bool more[PLANES_MAX];            /* it has a high list */
+    uint64_t bit[PLANES_MAX];         /* of signatures */
+    float low_sum[1 << PLANES_MAX];   /* by set of terms: all at level 1; */
+    float any_sum[1 << PLANES_MAX];   /* all at the highest */
+    float sums[1 << (2 * LEVELS_MAX)]; /* by levels, two bits a term, when there are few terms */
 } plane_terms;
 
-static void visit_planes(search *x, const plane_terms *t, const extent *e) {
-    lexical_scratch *s = x->s;
-    uint32_t words = (uint32_t)(bits_words(e->used) + 3) & ~3u, at = 0;
-    enough low = enough_sets(t->low, t->n, MAX(x->threshold, FLT_MIN));
-    enough any = enough_sets(t->any, t->n, MAX(x->threshold, FLT_MIN));
-    memset(s->high, 0, words * 8);
-    memset(s->candidates, 0, words * 8);
-    const uint64_t *demanded[PLANES_MAX + 1];
-    uint32_t n_demanded = 0;
-    for (uint32_t i = 0; i < t->n; i++) {
-        memset(s->planes[i], 0, words * 8);
-        for (; at < s->n_lists && s->lists[at].term == t->terms[i]; at++) {
-            or_list(x, &s->lists[at], e, s->planes[i]);
-            if (s->lists[at].high) or_high(x, &s->lists[at], e, t->need[i], s->high);
+/* A document that has those terms, at least so often. */
+typedef struct need_set {
+    uint8_t any, twice, thrice; /* a bit for each term */
+    bool high;                  /* any of them more than once */
+} need_set;
+
+/* What may enter now: what has one of the sets. In an exact class a document whose levels are below
+ * 3 has exactly the sum of their worths: it enters above the threshold, or at it until ties are
+ * lost. */
+typedef struct gate {
+    float threshold; /* that the sets are for */
+    float lost; /* no document from here on, in the extent, can enter at this threshold; -1: none */
+    bool by_signature; /* there are no planes of level 1 */
+    uint32_t n;
+    need_set sets[SETS_MAX];
+} gate;
+
+/* Whether this sum of worths, exact or a bound, lets a document enter. */
+static bool sum_enters(const search *x, const gate *g, float sum, bool exact) {
+    if (!exact) return sum * SLACK >= MAX(x->threshold, FLT_MIN);
+    return sum > x->threshold || (sum == x->threshold && g->lost != sum && sum > 0);
+}
+
+/* The smallest sets of terms that are enough: `ok` has a bit for each set that is. */
+static void add_sets(const plane_terms *t, uint64_t ok, bool high, gate *g) {
+    for (; ok; ok &= ok - 1) {
+        uint32_t set = (uint32_t)__builtin_ctzll(ok);
+        if ((set & t->demanded) == t->demanded) {
+            g->sets[g->n++] = (need_set){.any = (uint8_t)set, .high = high};
+            for (uint32_t above = set; above < 1u << t->n; above = (above + 1) | set)
+                if (above != set) ok &= ~((uint64_t)1 << above);
         }
-        if (s->terms[t->terms[i]].demanded) demanded[n_demanded++] = s->planes[i];
     }
-    /* Enough with every term once; or some term more often, and enough if all are. */
-    or_sets(x, &low, words, s->enough);
-    or_sets(x, &any, words, s->enough_high);
-    x->ix->kernels->or_product(s->enough, (const uint64_t *[]){s->high, s->enough_high}, 2, words);
-    demanded[n_demanded++] = s->enough;
-    x->ix->kernels->or_product(s->candidates, demanded, n_demanded, words);
-    consider_bits(x, e, s->candidates, words);
+}
+
+/* All at level 1, or one of them higher and enough if all are. */
+static void gate_by_sets(const search *x, const plane_terms *t, gate *g) {
+    uint64_t low = 0, any = 0;
+    bool exact = class_is_exact(t->cls);
+    for (uint32_t set = 1; set < 1u << t->n; set++) {
+        low |= (uint64_t)sum_enters(x, g, t->low_sum[set], exact) << set;
+        any |= (uint64_t)sum_enters(x, g, t->any_sum[set], false) << set;
+    }
+    add_sets(t, low, false, g);
+    add_sets(t, any, true, g);
+}
+
+/* True when no term can be one level lower. */
+static bool levels_are_least(const plane_terms *t, uint64_t ok, uint32_t v) {
+    for (uint32_t j = 0; j < t->n; j++) {
+        uint32_t level = v >> (2 * j) & 3, least = t->demanded >> j & 1;
+        if (level > least && (ok >> (v - (1u << (2 * j))) & 1)) return false;
+        if (level < least || (level > 1 && !t->more[j])) return false;
+    }
+    return true;
+}
+
+static void gate_by_levels(const search *x, const plane_terms *t, gate *g) {
+    uint64_t ok = 0;
+    bool exact = class_is_exact(t->cls);
+    for (uint32_t v = 1; v < 1u << (2 * t->n); v++) {
+        bool three = v & (v >> 1) & 0x15;
+        ok |= (uint64_t)sum_enters(x, g, t->sums[v], exact && !three) << v;
+    }
+    for (uint64_t m = ok; m; m &= m - 1) {
+        uint32_t v = (uint32_t)__builtin_ctzll(m);
+        if (!levels_are_least(t, ok, v)) continue;
+        need_set *set = &g->sets[g->n++];
+        *set = (need_set){0};
+        for (uint32_t j = 0; j < t->n; j++) {
+            uint32_t level = v >> (2 * j) & 3;
+            uint8_t bit = (uint8_t)(1u << j);
+            if (level == 1) set->any |= bit;
+            if (level == 2) set->twice |= bit;
+            if (level == 3) set->thrice |= bit;
+        }
+    }
+}
+
+static void gate_make(const search *x, const plane_terms *t, gate *g) {
+    g->threshold = x->threshold;
+    g->n = 0;
+    if (t->n <= LEVELS_MAX)
+        gate_by_levels(x, t, g);
+    else
+        gate_by_sets(x, t, g);
+}
+
+static uint32_t add_planes(uint64_t planes[][PLANE_WORDS], uint32_t set, uint32_t at,
+                           const uint64_t **out) {
+    uint32_t n = 0;
+    for (; set; set &= set - 1) out[n++] = planes[__builtin_ctz(set)] + at;
+    return n;
+}
+
+/* candidates = the slots of a piece that have one of the sets; without `any`, as far as the levels
+ * above 1 say. */
+static void find_candidates(search *x, const gate *g, uint32_t at, bool any) {
+    lexical_scratch *s = x->s;
+    memset(s->candidates, 0, sizeof s->candidates);
+    for (uint32_t i = 0; i < g->n; i++) {
+        const need_set *set = &g->sets[i];
+        const uint64_t *planes[3 * PLANES_MAX + 1];
+        uint32_t n = any ? add_planes(s->planes, set->any, at, planes) : 0;
+        n += add_planes(s->twice, set->twice, at, planes + n);
+        n += add_planes(s->thrice, set->thrice, at, planes + n);
+        if (set->high) planes[n++] = s->high + at;
+        x->ix->kernels->or_product(s->candidates, planes, n, PIECE_WORDS);
+    }
+}
+
+/* Whether a slot can enter by what planes, or signatures when there are none, say of its terms. */
+static bool slot_enters(const search *x, const plane_terms *t, gate *g, const extent *e,
+                        uint32_t i) {
+    const lexical_scratch *s = x->s;
+    bool exact = class_is_exact(t->cls);
+    uint32_t w = i / 64, bit = i & 63;
+    uint64_t sig = g->by_signature ? x->ix->signatures[e->base + i] : 0;
+    float sum = 0;
+    for (uint32_t j = 0; j < t->n; j++) {
+        uint32_t tf = g->by_signature ? (sig & t->bit[j]) != 0 : s->planes[j][w] >> bit & 1;
+        if (t->more[j] && tf) tf += (s->twice[j][w] >> bit & 1) + (s->thrice[j][w] >> bit & 1);
+        if (!tf && (t->demanded >> j & 1)) return false;
+        exact &= tf < 3;
+        sum += t->worth[j][tf];
+    }
+    if (!exact) return sum * SLACK >= x->threshold;
+    if (sum != x->threshold || x->n < x->k) return sum >= x->threshold;
+    if (g->lost == sum) return false;
+    if (extent_record(e, i)->doc < x->heap[0].doc) return true;
+    if (e->in_order) g->lost = sum;
+    return false;
+}
+
+/* Considers the candidates of the piece at word `at` from slot `from` on. Ends early, with the next
+ * slot, when ties are lost: then most candidates are none any more. */
+static uint32_t consider_piece(search *x, const plane_terms *t, gate *g, const extent *e,
+                               uint32_t at, uint32_t from) {
+    lexical_scratch *s = x->s;
+    uint32_t n = 0;
+    float lost = g->lost;
+    for (uint32_t w = 0; w < (from / 64) - at && w < PIECE_WORDS; w++) s->candidates[w] = 0;
+    if (from / 64 - at < PIECE_WORDS) s->candidates[from / 64 - at] &= ~(uint64_t)0 << (from & 63);
+    for (uint32_t w = 0; w < PIECE_WORDS; w++)
+        for (uint64_t m = s->candidates[w]; m; m &= m - 1)
+            s->found[n++] = (uint16_t)((at + w) * 64 + (unsigned)__builtin_ctzll(m));
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = s->found[i];
+        if (i + AHEAD < n) __builtin_prefetch(extent_record(e, s->found[i + AHEAD]));
+        if (slot_enters(x, t, g, e, slot)) consider(x, e, extent_record(e, slot));
+        if (g->lost != lost) return slot + 1;
+    }
+    return (at + PIECE_WORDS) * 64;
+}
+
+/* Planes of levels 2 and 3. */
+static void make_high_planes(search *x, const plane_terms *t, const extent *e, uint32_t words) {
+    lexical_scratch *s = x->s;
+    memset(s->high, 0, words * 8);
+    for (uint32_t i = 0, at = 0; i < t->n; i++) {
+        memset(s->twice[i], 0, words * 8);
+        memset(s->thrice[i], 0, words * 8);
+        for (; at < s->n_lists && s->lists[at].term == t->terms[i]; at++)
+            if (s->lists[at].high) or_high(x, &s->lists[at], e, t->need[i], i);
+        for (uint32_t w = 0; t->n > LEVELS_MAX && w < words; w++) s->high[w] |= s->twice[i][w];
+    }
+}
+
+static void make_planes(search *x, const plane_terms *t, const extent *e, uint32_t words) {
+    lexical_scratch *s = x->s;
+    for (uint32_t i = 0, at = 0; i < t->n; i++) {
+        memset(s->planes[i], 0, words * 8);
+        for (; at < s->n_lists && s->lists[at].term == t->terms[i]; at++)
+            or_list(x, &s->lists[at], e, s->planes[i]);
+    }
+}
+
+/* True when every set asks for a level above 1, and so few slots have it that asking signatures for
+ * the rest is cheaper than reading the low lists. */
+static bool few_are_high(search *x, const gate *g, const extent *e, uint32_t words) {
+    uint32_t n = 0;
+    double low = 0;
+    for (uint32_t i = 0; i < g->n; i++)
+        if (!(g->sets[i].twice | g->sets[i].thrice | g->sets[i].high)) return false;
+    for (uint32_t at = 0; at < words; at += PIECE_WORDS) {
+        find_candidates(x, g, at, false);
+        for (uint32_t w = 0; w < PIECE_WORDS; w++)
+            n += (uint32_t)__builtin_popcountll(x->s->candidates[w]);
+    }
+    for (uint32_t i = 0; i < x->s->n_lists; i++) low += x->s->lists[i].list->n;
+    return n <= low * e->live / x->ix->docs / FEW_HIGH;
+}
+
+static void visit_planes(search *x, const plane_terms *t, const extent *e) {
+    uint32_t words = (uint32_t)(bits_words(e->used) + PIECE_WORDS - 1) / PIECE_WORDS * PIECE_WORDS;
+    bool lost = x->n == x->k && e->in_order && e->first_doc > x->heap[0].doc;
+    gate g = {.lost = lost ? x->threshold : -1};
+    gate_make(x, t, &g);
+    if (g.n == 0) return;
+    make_high_planes(x, t, e, words);
+    g.by_signature = few_are_high(x, &g, e, words);
+    if (!g.by_signature) make_planes(x, t, e, words);
+    for (uint32_t slot = 0; slot < words * 64 && g.n;) {
+        float lost_before = g.lost;
+        uint32_t at = slot / 64 / PIECE_WORDS * PIECE_WORDS;
+        find_candidates(x, &g, at, !g.by_signature);
+        slot = consider_piece(x, t, &g, e, at, slot);
+        if (x->threshold != g.threshold || g.lost != lost_before) gate_make(x, t, &g);
+    }
 }
 
 /* The least tf of term i with which, and with all other terms, the threshold can be reached. */
-static uint32_t needed_tf(const search *x, const plane_terms *t, uint32_t i, uint32_t cls) {
+static uint32_t needed_tf(const search *x, const plane_terms *t, uint32_t i) {
     const sterm *a = &x->s->terms[t->terms[i]];
     float others = 0;
     for (uint32_t j = 0; j < t->n; j++)
-        if (j != i) others += t->any[j];
+        if (j != i) others += t->worth[j][3];
     uint32_t tf = 2;
     while (tf < NIBBLE_MAX &&
-           (part(x, a, tf, class_length_min(cls)) + others) * SLACK < x->threshold)
+           (part(x, a, tf, class_length_min(t->cls)) + others) * SLACK < x->threshold)
         tf++;
     return tf;
 }
 
 static void prepare_planes(const search *x, uint32_t cls, plane_terms *t) {
     const lexical_scratch *s = x->s;
-    t->n = 0;
+    t->n = t->demanded = 0;
+    t->cls = cls;
+    t->low_sum[0] = t->any_sum[0] = t->sums[0] = 0;
     for (uint32_t i = 0; i < s->n_lists; i++) {
         if (i && s->lists[i].term == s->lists[i - 1].term) continue;
         const sterm *a = &s->terms[s->lists[i].term];
-        t->terms[t->n] = s->lists[i].term;
-        t->low[t->n] = bound(x, a, false, cls);
-        t->any[t->n] = bound(x, a, a->max_tf > 1, cls);
-        t->n++;
+        uint32_t j = t->n++, bit = 1u << j;
+        float *worth = t->worth[j];
+        worth[0] = 0;
+        worth[1] = bound(x, a, false, cls);
+        worth[2] = part(x, a, 2, class_length_min(cls));
+        worth[3] = bound(x, a, a->max_tf > 1, cls);
+        t->more[j] = a->max_tf > 1;
+        t->bit[j] = signature_any(a->id);
+        t->terms[j] = s->lists[i].term;
+        if (a->demanded) t->demanded |= bit;
+        for (uint32_t m = 0; m < bit; m++) {
+            t->low_sum[m + bit] = t->low_sum[m] + worth[1];
+            t->any_sum[m + bit] = t->any_sum[m] + worth[3];
+        }
+        for (uint32_t v = 0; j < LEVELS_MAX && v < 3u << (2 * j); v++)
+            t->sums[v + (1u << (2 * j))] = t->sums[v & ((1u << (2 * j)) - 1)] + worth[(v >> (2 * j)) + 1];
     }
-    for (uint32_t i = 0; i < t->n; i++) t->need[i] = needed_tf(x, t, i, cls);
+    for (uint32_t i = 0; i < t->n; i++) t->need[i] = needed_tf(x, t, i);
 }
 
 /* ---- classes ---- */
@@ -970,7 +1301,8 @@ static void visit_class(search *x, window *w, float most) {
 static void search_classes(search *x, const sterm *demand) {
     lexical_scratch *s = x->s;
     window w = {0};
-    for (w.cls = 0; w.cls < CLASSES; w.cls++) {
+    if (!s->has_worths) make_worths(x);
+    for (w.cls = 0; w.cls < x->ix->classes_end; w.cls++) {
         if (x->ix->classes[w.cls].live == 0 || class_length_max(w.cls) < x->demands) continue;
         float most = class_bounds(x, w.cls);
         if (most * SLACK < x->threshold) continue;
