@@ -181,7 +181,7 @@ static err slot_reserve(lexical *ix, uint32_t cls, uint32_t *slot) {
     extent *e = c->count ? &ix->extents[c->extents[c->count - 1]] : NULL;
     if (!e || e->used == e->size) { /* extents double: few documents take little room */
         uint32_t size = EXTENT_MIN;
-        while (size < EXTENT_MAX && size < c->live) size *= 2;
+        while (size < EXTENT_MAX && size < 4 * c->live) size *= 2;
         TRY(extent_add(ix, cls, size));
         e = &ix->extents[ix->n_extents - 1];
     }
@@ -580,9 +580,14 @@ void lexical_stats_get(const lexical *ix, lexical_stats *out) {
                            .postings = ix->postings,
                            .tokens = ix->tokens,
                            .bytes_sequences = ix->bytes_sequences};
-    for (uint32_t t = 0; t < terms_end(ix); t++)
+    for (uint32_t t = 0; t < terms_end(ix); t++) {
         out->bytes_postings += list_bytes(&ix->terms[t].low);
-    for (size_t i = 0; i < ix->highs_end; i++) out->bytes_postings += list_bytes(&ix->highs[i]);
+        out->bytes_short += list_bytes_inside(&ix->terms[t].low);
+    }
+    for (size_t i = 0; i < ix->highs_end; i++) {
+        out->bytes_postings += list_bytes(&ix->highs[i]);
+        out->bytes_short += list_bytes_inside(&ix->highs[i]);
+    }
     out->bytes_dictionary =
         names_bytes(ix->words) + ix->terms_cap * sizeof(term) + ix->highs_cap * sizeof(plist);
     out->bytes_documents = sizeof *ix + ix->docs_cap * sizeof(uint32_t) + ix->n_pages * 5 +

@@ -1,6 +1,7 @@
 /* The words index to bytes and back.
  *
- * Body: k1, b (float bits, u32); then LEB128: number of documents, of terms, of tokens; the terms,
+ * Body: version of the analysis (u32: texts analyzed by other rules would not match queries, so
+ * load refuses them, and the owner makes the index anew); k1, b (float bits, u32); then LEB128: number of documents, of terms, of tokens; the terms,
  * each with its length; then for each document, ascending: gap to the one before, number of
  * tokens, and the tokens, each its term's number * 2 + alt. Terms are numbered by first use in
  * this order, so the bytes follow from the content alone, whatever order it came in; and frequent
@@ -17,7 +18,7 @@
 #include "index/save.h"
 
 static const char magic[8] = {'K', 'I', 'T', 'H', 'W', 'O', 'R', 'D'};
-enum { VERSION = 1, SPARSE_MAX = 1 << 22 };
+enum { VERSION = 2, SPARSE_MAX = 1 << 22 };
 
 /* ---- save ---- */
 
@@ -60,6 +61,7 @@ static void put_float(save *out, float f) {
 
 static void put_body(const saving *s, save *out) {
     const lexical *ix = s->ix;
+    save_u32(out, ANALYZE_VERSION);
     put_float(out, ix->k1);
     put_float(out, ix->b);
     save_varint(out, ix->docs);
@@ -106,10 +108,14 @@ static err corrupt(const char *what) {
 }
 
 static err read_options(reader *r, lexical_options *o) {
-    uint32_t k1 = reader_u32(r), b = reader_u32(r);
+    uint32_t analysis = reader_u32(r), k1 = reader_u32(r), b = reader_u32(r);
     memcpy(&o->k1, &k1, sizeof k1);
     memcpy(&o->b, &b, sizeof b);
-    return r->failed ? corrupt("cut in the head") : OK;
+    if (r->failed) return corrupt("cut in the head");
+    if (analysis != ANALYZE_VERSION)
+        return err_set(ERR_UNSUPPORTED, "words: texts analyzed by rules %u, this program's are %d",
+                       analysis, ANALYZE_VERSION);
+    return OK;
 }
 
 static err read_terms(lexical *ix, reader *r, uint64_t n) {

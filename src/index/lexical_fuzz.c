@@ -3,8 +3,8 @@
  * First byte even: the rest becomes the body of a snapshot in a good frame (magic, length,
  * checksum), so that the parser behind the checksum is reached; what loads must be valid, answer,
  * and save the same bytes again. Odd: the rest are steps, two bytes each, that insert, delete and
- * search documents of few words; the index must stay valid, and a search must find exactly the
- * documents that have the word.
+ * search documents of few words; the index must stay valid, a search must find exactly the
+ * documents that have its words, and the best three must be the first three of all.
  */
 #include "index/lexical.h"
 
@@ -24,9 +24,10 @@ static void search_all(const lexical *ix, lexical_scratch *s, str word, uint32_t
 static void fuzz_load(const uint8_t *body, size_t size, lexical_scratch *s) {
     strbuf file, again;
     strbuf_init(&file, 64 * MIB);
-    uint8_t head[HEAD] = "KITHWORD", tail[4];
-    le32_put(head + 8, 1);
-    le64_put(head + 12, size);
+    uint8_t head[HEAD + 4] = "KITHWORD", tail[4];
+    le32_put(head + 8, 2);
+    le64_put(head + 12, size + 4);
+    le32_put(head + HEAD, ANALYZE_VERSION);
     strbuf_add(&file, str_from(head, sizeof head));
     strbuf_add(&file, str_from(body, size));
     le32_put(tail, crc32c(0, file.ptr, file.len));
@@ -63,6 +64,30 @@ static size_t doc_tokens(uint8_t a, uint8_t b, token *out, bool has[WORDS]) {
     return n;
 }
 
+/* Two and three words, any and all: as many as there are, and the best few are the first of all. */
+static void search_pairs(const lexical *ix, lexical_scratch *s, const char three[][3],
+                         bool has[DOCS][WORDS]) {
+    lexical_term t[3];
+    lexical_hit all[DOCS], few[3];
+    for (size_t i = 0; i < 3; i++) t[i] = (lexical_term){{three[i], 2}, 1};
+    for (size_t mode = 0; mode < 4; mode++) {
+        size_t n = 2 + mode / 2, w = (size_t)(three - words), expect = 0, n_all, n_few;
+        lexical_query q = {.terms = t, .n_terms = n, .k = DOCS, .mode = (lexical_mode)(mode % 2)};
+        for (size_t d = 0; d < DOCS; d++) {
+            size_t have = 0;
+            for (size_t i = 0; i < n; i++) have += has[d][w + i];
+            expect += q.mode == LEXICAL_ALL ? have == n : have > 0;
+        }
+        KITH_ASSERT(lexical_search(ix, &q, s, all, &n_all) == OK);
+        KITH_ASSERT(n_all == expect);
+        q.k = 3;
+        KITH_ASSERT(lexical_search(ix, &q, s, few, &n_few) == OK);
+        KITH_ASSERT(n_few == MIN(n_all, (size_t)3));
+        for (size_t i = 0; i < n_few; i++)
+            KITH_ASSERT(few[i].doc == all[i].doc && few[i].score == all[i].score);
+    }
+}
+
 static void fuzz_steps(const uint8_t *p, size_t size, lexical_scratch *s) {
     lexical *ix;
     bool in[DOCS] = {false}, has[DOCS][WORDS] = {{false}};
@@ -79,6 +104,7 @@ static void fuzz_steps(const uint8_t *p, size_t size, lexical_scratch *s) {
         in[d] = !in[d];
     }
     KITH_ASSERT(lexical_validate(ix) == OK);
+    for (size_t w = 0; w + 3 <= WORDS; w += 3) search_pairs(ix, s, &words[w], has);
     for (size_t w = 0; w < WORDS; w++) {
         uint32_t df = 0;
         for (size_t d = 0; d < DOCS; d++) df += has[d][w];

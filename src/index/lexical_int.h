@@ -23,6 +23,8 @@ enum {
     STRIDE_MAX = 128,   /* tokens kept beside each other; longer documents have their own memory */
     BLOCK_MAX = 248,    /* postings a block */
     PAYLOAD_IN = 8,     /* bytes of payload kept inside the block */
+    WIDTH_MAX = 25,     /* low bits of a posting */
+    BITMAP_EXTRA = 2,   /* a bitmap may take so much more: half; it is read much faster */
     WIDTH_BITMAP = 128, /* block.width from here on: a bitmap of width - 127 words */
     WORDS_MAX = 128,    /* words of a bitmap */
     NIBBLE_MAX = 15     /* tf 15 and more are stored as 15 */
@@ -34,16 +36,15 @@ enum {
 #define FREE_BIT   0x80000000u /* record.doc: a free slot; below it the next free one */
 #define FREE_END   0x7fffffffu
 
-/* A run of postings. Packed: count - 1 gaps of `width` bits, little-endian. Bitmap: words of 32
- * bits, bit
- * 0 of the first is slot first & ~31. In a high list the tfs follow, four bits each, the lower
- *   half first. */
+/* A run of postings. Packed: count - 1 lows of `width` bits and `high` bytes of bit map, as
+ * vec/postings.h (unpack) has it. Bitmap: words of 32 bits, bit 0 of the first is slot first & ~31.
+ * In a high list the tfs follow, four bits each, the lower half first. */
 typedef struct block {
     uint32_t first;
     uint8_t count; /* 1 to BLOCK_MAX */
     uint8_t width;
     uint8_t max_tf; /* at most NIBBLE_MAX; 0 in a low list */
-    uint8_t pad;
+    uint8_t high;
     union {
         uint8_t in[PAYLOAD_IN];
         uint8_t *ptr; /* when the payload is longer */
@@ -225,9 +226,10 @@ static inline uint32_t nibble_at(const uint8_t *p, uint32_t i) {
 }
 void block_free(block *b);
 void list_free(plist *l);
-/* Compressed slots, tfs and headers: 4 bytes and the payload of a list of one block, whose header
- * is part of the dictionary's entry. */
+/* Compressed slots, tfs and headers, but what lies in the list's entry in the dictionary: of a list
+ * of one block the first slot, and the payload when it is short (list_bytes_inside). */
 uint64_t list_bytes(const plist *l);
+uint64_t list_bytes_inside(const plist *l);
 /* The last block whose first slot is at most `slot`; 0 when none is. */
 uint32_t list_find_block(const plist *l, uint32_t slot);
 /* tf 1: for a low list. */

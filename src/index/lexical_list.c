@@ -28,16 +28,16 @@
  */
 #include "index/lexical_int.h"
 
-enum { GAP_EXTRA = 3, GAP_COUNT = 24, SPLIT_SMALL = BLOCK_MAX / 4, JOIN_MAX = BLOCK_MAX * 3 / 4 };
+enum { GAP_EXTRA = 7, GAP_COUNT = 24, SPLIT_SMALL = BLOCK_MAX / 4, JOIN_MAX = BLOCK_MAX * 3 / 4 };
 
 /* ---- size and reading ---- */
 
-static uint32_t gaps_size(uint32_t count, uint32_t width) {
-    return ((count - 1) * width + 7) / 8;
+static uint32_t lows_size(const block *b) {
+    return ((b->count - 1u) * b->width + 7) / 8;
 }
 
 static uint32_t slots_size(const block *b) {
-    return block_is_bitmap(b) ? block_words(b) * 4 : gaps_size(b->count, b->width);
+    return block_is_bitmap(b) ? block_words(b) * 4 : lows_size(b) + b->high;
 }
 
 uint32_t block_payload_size(const block *b) {
@@ -82,13 +82,36 @@ static uint32_t bits_needed(uint32_t x) {
     return x ? 32 - (unsigned)__builtin_clz(x) : 0;
 }
 
-static void put_gaps(const block *b, uint8_t *p, const uint32_t *slots) {
+/* What posting i adds to first + i. */
+static uint32_t rest_of(const uint32_t *slots, uint32_t i) {
+    return slots[i] - slots[0] - i;
+}
+
+/* Chooses how many low bits each posting keeps: as takes least, lows and the bit map together. */
+static void choose_width(block *b, const uint32_t *slots) {
+    uint32_t n = b->count - 1u, most = n ? rest_of(slots, n) : 0, best = UINT32_MAX;
+    uint32_t guess = n ? bits_needed(most / n) : 0;
+    b->width = b->high = 0;
+    for (uint32_t w = guess > 2 ? guess - 2 : 0; n && w <= MIN(guess + 1, (uint32_t)WIDTH_MAX); w++) {
+        uint32_t high = ((most >> w) + n + 7) / 8, size = (n * w + 7) / 8 + high;
+        if (high > UINT8_MAX || size >= best) continue;
+        best = size;
+        b->width = (uint8_t)w;
+        b->high = (uint8_t)high;
+    }
+}
+
+static void put_numbers(const block *b, uint8_t *p, const uint32_t *slots) {
+    uint8_t *high = p + lows_size(b);
     uint64_t acc = 0;
-    uint32_t held = 0;
+    uint32_t held = 0, mask = (1u << b->width) - 1;
+    memset(high, 0, b->high);
     for (uint32_t i = 1; i < b->count; i++) {
-        acc |= (uint64_t)(slots[i] - slots[i - 1]) << held;
+        uint32_t x = rest_of(slots, i), bit = (x >> b->width) + i - 1;
+        acc |= (uint64_t)(x & mask) << held;
         held += b->width;
         for (; held >= 8; held -= 8, acc >>= 8) *p++ = (uint8_t)acc;
+        high[bit / 8] = (uint8_t)(high[bit / 8] | 1u << (bit & 7));
     }
     if (held) *p = (uint8_t)acc;
 }
@@ -110,17 +133,17 @@ static void put_nibbles(const block *b, uint8_t *p, const uint8_t *tfs) {
 
 /* Codes n postings (1 to BLOCK_MAX) as one block. */
 static err block_make(block *b, const uint32_t *slots, const uint8_t *tfs, uint32_t n, bool high) {
-    uint32_t all = 0, max_tf = 0;
-    for (uint32_t i = 1; i < n; i++) all |= slots[i] - slots[i - 1];
+    uint32_t max_tf = 0;
     for (uint32_t i = 0; high && i < n; i++) max_tf = MAX(max_tf, tfs[i]);
     *b = (block){.first = slots[0],
                  .count = (uint8_t)n,
-                 .width = (uint8_t)bits_needed(all),
                  .max_tf = (uint8_t)MIN(max_tf, NIBBLE_MAX)};
+    choose_width(b, slots);
     uint32_t words = (slots[n - 1] - (slots[0] & ~31u)) / 32 + 1;
     uint32_t packed = slots_size(b);
-    bool bitmap = !high && words <= WORDS_MAX && n > 16 && words * 4 <= packed + packed / 8;
+    bool bitmap = !high && words <= WORDS_MAX && n > 16 && words * 4 <= packed + packed / BITMAP_EXTRA;
     if (bitmap) b->width = (uint8_t)(WIDTH_BITMAP + words - 1);
+    if (bitmap) b->high = 0;
     uint32_t size = block_payload_size(b);
     uint8_t *p = b->data.in;
     if (size > PAYLOAD_IN) {
@@ -131,7 +154,7 @@ static err block_make(block *b, const uint32_t *slots, const uint8_t *tfs, uint3
     if (bitmap)
         put_bitmap(b, p, slots);
     else
-        put_gaps(b, p, slots);
+        put_numbers(b, p, slots);
     if (high) put_nibbles(b, p + slots_size(b), tfs);
     return OK;
 }
@@ -150,14 +173,18 @@ void list_free(plist *l) {
 }
 
 uint64_t list_bytes(const plist *l) {
-    if (l->n_blocks == 0) return 0;
-    const block *b = list_blocks(l);
-    uint64_t sum = l->n_blocks == 1 ? sizeof b->first : l->list.many.cap * sizeof *b;
+    uint64_t sum = l->n_blocks > 1 ? l->list.many.cap * sizeof(block) : 0;
     for (uint32_t i = 0; i < l->n_blocks; i++) {
-        uint32_t size = block_payload_size(&b[i]);
-        if (size > PAYLOAD_IN || l->n_blocks == 1) sum += size;
+        uint32_t size = block_payload_size(&list_blocks(l)[i]);
+        if (size > PAYLOAD_IN) sum += size;
     }
     return sum;
+}
+
+uint64_t list_bytes_inside(const plist *l) {
+    if (l->n_blocks != 1) return 0;
+    uint32_t size = block_payload_size(&l->list.one);
+    return sizeof l->list.one.first + (size > PAYLOAD_IN ? 0 : size);
 }
 
 uint32_t list_find_block(const plist *l, uint32_t slot) {
@@ -205,7 +232,7 @@ static uint32_t run_insert(posting_run *r, uint32_t slot, uint32_t tf) {
 /* True when `gap` would widen every gap of the block by much. */
 static bool gap_is_wide(const block *b, uint32_t gap) {
     if (b->count < GAP_COUNT) return false;
-    uint32_t width = block_is_bitmap(b) ? 4 : b->width;
+    uint32_t width = block_is_bitmap(b) ? 1 : b->width;
     return bits_needed(gap) > width + GAP_EXTRA;
 }
 
@@ -330,11 +357,11 @@ void edit_commit(plist *l, edit *e) {
 
 /* How many of the postings from `from` on the next block takes: it ends before a wide gap. */
 static uint32_t run_length(const uint32_t *slots, uint32_t from, uint32_t n) {
-    uint32_t end = MIN(n, from + BLOCK_MAX), widest = 0;
+    uint32_t end = MIN(n, from + BLOCK_MAX);
     for (uint32_t i = from + 1; i < end; i++) {
-        uint32_t gap = bits_needed(slots[i] - slots[i - 1]);
-        if (i - from >= GAP_COUNT && gap > widest + GAP_EXTRA) return i - from;
-        widest = MAX(widest, gap);
+        if (i - from < GAP_COUNT) continue;
+        uint32_t width = bits_needed((slots[i - 1] - slots[from]) / (i - from));
+        if (bits_needed(slots[i] - slots[i - 1]) + 1 > width + GAP_EXTRA) return i - from;
     }
     return end - from;
 }
@@ -372,7 +399,7 @@ static err bad(const char *what) {
 
 err block_validate(const block *b, bool high) {
     if (b->count == 0 || b->count > BLOCK_MAX) return bad("a wrong count");
-    if (!block_is_bitmap(b) && b->width > 30) return bad("a wrong width");
+    if (!block_is_bitmap(b) && b->width > WIDTH_MAX) return bad("a wrong width");
     if (high != (b->max_tf > 0)) return bad("tfs in the wrong list");
     posting_run r = {.n = 0};
     block_read(b, &r);

@@ -334,6 +334,141 @@ static void test_oracle_large(void **state) {
     for (uint64_t seed = 100; seed < 100 + cases; seed++) history(seed, DOCS, 3, 30);
 }
 
+/* ---- a crowd ---- */
+
+/* Many documents of few words, put in order, so that lists are long, scores equal by the thousand,
+ * and planes and lost ties decide what is looked at. */
+enum { CROWD = 24000, CROWD_WORDS = 9, CROWD_LEN = 44 };
+
+typedef struct crowd {
+    lexical *ix;
+    lexical_scratch *s;
+    rng r;
+    uint8_t len[CROWD]; /* 0: not in */
+    uint8_t tf[CROWD][CROWD_WORDS];
+    uint32_t docs;
+    uint64_t tokens;
+} crowd;
+
+static const char crowd_words[CROWD_WORDS][2] = {"a", "b", "c", "d", "e", "f", "g", "h", "i"};
+
+static void crowd_insert(crowd *c, uint32_t d) {
+    token t[CROWD_LEN];
+    uint32_t n = 1 + rng_below(&c->r, CROWD_LEN) * rng_below(&c->r, CROWD_LEN) / CROWD_LEN;
+    memset(c->tf[d], 0, sizeof c->tf[d]);
+    for (uint32_t i = 0; i < n; i++) {
+        double u = rng_unit(&c->r); /* most tokens are words that nobody asks for */
+        uint32_t w = (uint32_t)(u * u * u * 40);
+        static const char other[32] = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+        t[i].alt = false;
+        t[i].term = str_from(other, w % 32 + 2 > 31 ? 31 : w % 32 + 2);
+        if (w >= CROWD_WORDS) continue;
+        t[i].term = str_of(crowd_words[w]);
+        c->tf[d][w]++;
+    }
+    assert_int_equal(lexical_insert(c->ix, d, t, n), OK);
+    c->len[d] = (uint8_t)n;
+    c->docs++;
+    c->tokens += n;
+}
+
+static void crowd_delete(crowd *c, uint32_t d) {
+    assert_int_equal(lexical_delete(c->ix, d), OK);
+    c->docs--;
+    c->tokens -= c->len[d];
+    c->len[d] = 0;
+}
+
+static size_t crowd_naive(const crowd *c, const lexical_query *q, const uint32_t *words,
+                          lexical_hit *out) {
+    static lexical_hit all[CROWD];
+    float mean = (float)((double)c->tokens / c->docs), fixed = 0.9f * (1 - 0.6f);
+    float w[CROWD_WORDS], by_length = 0.9f * 0.6f / mean;
+    for (size_t i = 0; i < q->n_terms; i++) {
+        uint32_t df = 0;
+        for (uint32_t d = 0; d < CROWD; d++) df += c->len[d] && c->tf[d][words[i]];
+        w[i] = 1 * (float)log(1.0 + ((double)c->docs - df + 0.5) / (4 * (df + 0.5))) * (0.9f + 1);
+    }
+    size_t n = 0;
+    for (uint32_t d = 0; d < CROWD; d++) {
+        size_t have = 0;
+        float score = 0;
+        if (c->len[d] == 0 || (q->filter && !bits_get(q->filter, d))) continue;
+        for (size_t i = 0; i < q->n_terms; i++) {
+            float tf = c->tf[d][words[i]];
+            if (tf == 0) continue;
+            have++;
+            score += w[i] * tf / (tf + (fixed + by_length * (float)c->len[d]));
+        }
+        if (have >= (q->mode == LEXICAL_ALL ? q->n_terms : 1)) all[n++] = (lexical_hit){d, score};
+    }
+    qsort(all, n, sizeof *all, hit_cmp);
+    n = MIN(n, q->k);
+    memcpy(out, all, n * sizeof *out);
+    return n;
+}
+
+static void crowd_compare(crowd *c) {
+    uint32_t words[CROWD_WORDS];
+    uint64_t filter[(CROWD + 63) / 64];
+    lexical_term t[CROWD_WORDS];
+    lexical_hit want[K_MAX], got[K_MAX];
+    size_t n, of = 1 + rng_below(&c->r, 3);
+    for (uint32_t i = 0; i < CROWD_WORDS; i++) words[i] = i;
+    lexical_query q = {.terms = t, .n_terms = 1 + rng_below(&c->r, 7)};
+    for (uint32_t i = 0; i < q.n_terms; i++) {
+        uint32_t j = i + rng_below(&c->r, CROWD_WORDS - i), x = words[i];
+        words[i] = words[j];
+        words[j] = x;
+        t[i] = (lexical_term){str_of(crowd_words[words[i]]), 1};
+    }
+    q.mode = rng_below(&c->r, 2) ? LEXICAL_ANY : LEXICAL_ALL;
+    q.k = 1 + rng_below(&c->r, rng_below(&c->r, 2) ? 10 : K_MAX);
+    for (size_t i = 0; i < COUNT_OF(filter); i++) filter[i] = rng_u64(&c->r) | rng_u64(&c->r);
+    if (of == 1) q.filter = filter;
+    q.filter_docs = CROWD;
+    q.filter_count = (uint32_t)bits_count(filter, COUNT_OF(filter));
+    assert_int_equal(lexical_search(c->ix, &q, c->s, got, &n), OK);
+    assert_int_equal(n, crowd_naive(c, &q, words, want));
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(got[i].doc, want[i].doc);
+        assert_true(got[i].score == want[i].score);
+    }
+}
+
+static void test_crowd(void **state) {
+    (void)state;
+    static crowd c;
+    unsigned rounds = getenv("KITH_LONG") ? 2000 : 120;
+    rng_seed(&c.r, 7);
+    assert_int_equal(lexical_new(NULL, &c.ix), OK);
+    c.s = lexical_scratch_new();
+    assert_non_null(c.s);
+    for (uint32_t d = 0; d < CROWD; d++)
+        if (rng_below(&c.r, 8)) crowd_insert(&c, d);
+    for (unsigned i = 0; i < rounds; i++) crowd_compare(&c);
+    for (uint32_t i = 0; i < CROWD; i++) { /* slots used again: extents are no longer in order */
+        uint32_t d = rng_below(&c.r, CROWD);
+        if (c.len[d] && (d < CROWD / 2 || rng_below(&c.r, 3) == 0))
+            crowd_delete(&c, d);
+        else if (!c.len[d])
+            crowd_insert(&c, d);
+    }
+    assert_int_equal(lexical_validate(c.ix), OK);
+    for (unsigned i = 0; i < rounds; i++) crowd_compare(&c);
+    strbuf b;
+    strbuf_init(&b, 64 * MIB);
+    writer w = writer_to_strbuf(&b);
+    assert_int_equal(lexical_save(c.ix, &w), OK);
+    lexical_free(c.ix);
+    assert_int_equal(lexical_load(b.ptr, b.len, &c.ix), OK);
+    assert_int_equal(lexical_validate(c.ix), OK);
+    for (unsigned i = 0; i < rounds; i++) crowd_compare(&c);
+    strbuf_deinit(&b);
+    lexical_free(c.ix);
+    lexical_scratch_free(c.s);
+}
+
 /* ---- life ---- */
 
 static void insert_text(lexical *ix, uint32_t doc, const char *text) {
@@ -376,6 +511,27 @@ static void test_errors(void **state) {
     assert_int_equal(lexical_search(ix, &(lexical_query){.k = LEXICAL_K_MAX + 1}, s, h, &n),
                      ERR_TOO_LARGE);
     lexical_scratch_free(s);
+    lexical_free(ix);
+}
+
+/* Texts analyzed by other rules would not be found: the file says by which. */
+static void test_other_analysis_is_refused(void **state) {
+    (void)state;
+    lexical *ix, *out;
+    assert_int_equal(lexical_new(NULL, &ix), OK);
+    insert_text(ix, 3, "a small index");
+    strbuf b;
+    save_to(ix, &b);
+    uint8_t *p = (uint8_t *)b.ptr;
+    assert_int_equal(le32_get(p + 20), ANALYZE_VERSION);
+    le32_put(p + 20, ANALYZE_VERSION + 1);
+    le32_put(p + b.len - 4, crc32c(0, p, b.len - 4));
+    assert_int_equal(lexical_load(b.ptr, b.len, &out), ERR_UNSUPPORTED);
+    le32_put(p + 20, ANALYZE_VERSION);
+    le32_put(p + b.len - 4, crc32c(0, p, b.len - 4));
+    assert_int_equal(lexical_load(b.ptr, b.len, &out), OK);
+    lexical_free(out);
+    strbuf_deinit(&b);
     lexical_free(ix);
 }
 
@@ -579,6 +735,8 @@ int main(void) {
         cmocka_unit_test(test_deleted_word_leaves_no_trace),
         cmocka_unit_test(test_bytes_follow_from_content),
         cmocka_unit_test(test_every_flipped_byte_is_noticed),
+        cmocka_unit_test(test_crowd),
+        cmocka_unit_test(test_other_analysis_is_refused),
         cmocka_unit_test(test_failing_allocations_change_nothing),
         cmocka_unit_test(test_memory_comes_back),
         cmocka_unit_test(test_terms_prefix),

@@ -38,15 +38,15 @@ static void count_terms(const uint32_t *tokens, uint32_t n, const uint32_t *term
 
 static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_t first, uint32_t n,
                    uint32_t *out) {
-    uint64_t held = 0, mask = ((uint64_t)1 << width) - 1;
-    uint32_t have = 0, at = 0;
+    uint32_t low_bits = n * width, high = (low_bits + 7) / 8 * 8, end = size * 8;
     out[0] = first;
     for (uint32_t i = 1; i <= n; i++) {
-        for (; have < width && at < size; have += 8) held |= (uint64_t)p[at++] << have;
-        first += (uint32_t)(held & mask);
-        held >>= width;
-        have -= width;
-        out[i] = first;
+        uint32_t low = 0, h = 0;
+        for (uint32_t j = 0, at = (i - 1) * width; j < width && at < end; j++, at++)
+            low |= (uint32_t)(p[at / 8] >> (at & 7) & 1) << j;
+        while (high < end && !(p[high / 8] >> (high & 7) & 1)) high++;
+        if (high < end) h = high++ - (low_bits + 7) / 8 * 8 - (i - 1);
+        out[i] = first + i + (h << width) + low;
     }
 }
 

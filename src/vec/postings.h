@@ -24,8 +24,11 @@ typedef struct postings_kernels {
     void (*count_terms)(const uint32_t *tokens, uint32_t n, const uint32_t *terms, uint32_t n_terms,
                         uint32_t *tf);
 
-    /* out[0] = first, out[i] = out[i - 1] + gap i for the n gaps of `width` bits (at most 30) that
-     * lie in p[0..size), little-endian, one behind the other. out has room for n + 9. */
+    /* Elias and Fano: out[0] = first, and n numbers ascending behind it, out[i] = first + i + (h[i]
+     * << width) + low[i]. p[0..size) has the n lows of `width` bits (at most 25), one behind the
+     * other, little-endian, then from the next byte on a bit map whose i-th set bit, counted from
+     * 1, is bit h[i] + i - 1. When it has too few bits, the rest is as for h 0. out has room for
+     * n + 9. */
     void (*unpack)(const uint8_t *p, uint32_t size, uint32_t width, uint32_t first, uint32_t n,
                    uint32_t *out);
 

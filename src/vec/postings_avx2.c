@@ -73,24 +73,32 @@ AVX2 static void count_terms(const uint32_t *tokens, uint32_t n, const uint32_t 
     }
 }
 
-/* Prefix sum of eight lanes. */
-AVX2 static __m256i sum_lanes(__m256i x) {
-    x = _mm256_add_epi32(x, _mm256_slli_si256(x, 4));
-    x = _mm256_add_epi32(x, _mm256_slli_si256(x, 8));
-    __m256i low = _mm256_shuffle_epi32(x, 0xff); /* each half's total in all its lanes */
-    return _mm256_add_epi32(x, _mm256_permute2x128_si256(low, low, 0x08));
+/* out[i] = the place of the i-th set bit of p[0..size), less i, for i < n; beyond them 0. Eight at
+ * once, of which those that are too many are written over; so out has room for n + 8. */
+AVX2 static void unpack_high(const uint8_t *p, uint32_t size, uint32_t n, uint32_t *out) {
+    uint32_t at = 0;
+    for (uint32_t from = 0; from < size && at < n; from += 8) {
+        uint64_t m = 0;
+        memcpy(&m, p + from, size - from < 8 ? size - from : 8);
+        uint32_t end = at + (uint32_t)_mm_popcnt_u64(m);
+        for (uint32_t i = at; i < MIN(end, n); i += 8)
+            for (uint32_t j = i; j < i + 8; j++) {
+                out[j] = from * 8 + (uint32_t)_tzcnt_u64(m) - j;
+                m &= m - 1;
+            }
+        at = end;
+    }
+    for (; at < n; at++) out[at] = 0;
 }
 
-/* Eight gaps of `width` bits fill `width` bytes, so each eight begin at a byte: two loads of 16
- * bytes (four gaps each), a byte shuffle that gives each lane its four bytes, a shift for each
+/* Eight lows of `width` bits fill `width` bytes, so each eight begin at a byte: two loads of 16
+ * bytes (four lows each), a byte shuffle that gives each lane its four bytes, a shift for each
  * lane, a mask. */
 AVX2 static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_t first, uint32_t n,
                         uint32_t *out) {
+    const uint32_t lows = MIN((n * width + 7) / 8, size);
     out[0] = first;
-    if (width == 0 || width > 25) {
-        postings_scalar.unpack(p, size, width, first, n, out);
-        return;
-    }
+    unpack_high(p + lows, size - lows, n, out + 1);
     const int half = (int)(width * 4), rest = half & 7;
     __m256i bit = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3),
                                      _mm256_set1_epi32((int)width));
@@ -98,8 +106,10 @@ AVX2 static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_
     __m256i byte = _mm256_srli_epi32(bit, 3), shift = _mm256_and_si256(bit, _mm256_set1_epi32(7));
     __m256i pick = _mm256_add_epi32(_mm256_mullo_epi32(byte, _mm256_set1_epi32(0x01010101)),
                                     _mm256_set1_epi32(0x03020100));
-    const __m256i mask = _mm256_set1_epi32((int)((1u << width) - 1)), last = _mm256_set1_epi32(7);
-    __m256i sum = _mm256_set1_epi32((int)first);
+    const __m256i mask = _mm256_set1_epi32((int)((1u << width) - 1));
+    const __m128i up = _mm_cvtsi32_si128((int)width);
+    __m256i base = _mm256_add_epi32(_mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8),
+                                    _mm256_set1_epi32((int)first));
     uint8_t end[96]; /* the last bytes, with room to read on */
     bool in_end = false;
     for (uint32_t i = 0, at = 0; i < n; i += 8, at += width) {
@@ -115,9 +125,9 @@ AVX2 static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_
         __m128i hi = _mm_loadu_si128((const __m128i *)(const void *)(p + at + (half >> 3)));
         __m256i x = _mm256_shuffle_epi8(_mm256_set_m128i(hi, lo), pick);
         x = _mm256_and_si256(_mm256_srlv_epi32(x, shift), mask);
-        sum = _mm256_add_epi32(sum_lanes(x), sum);
-        _mm256_storeu_si256((__m256i *)(void *)(out + 1 + i), sum);
-        sum = _mm256_permutevar8x32_epi32(sum, last);
+        x = _mm256_add_epi32(x, _mm256_sll_epi32(load(out + 1 + i), up));
+        _mm256_storeu_si256((__m256i *)(void *)(out + 1 + i), _mm256_add_epi32(x, base));
+        base = _mm256_add_epi32(base, _mm256_set1_epi32(8));
     }
 }
 
