@@ -94,6 +94,7 @@ typedef struct phrase {
 typedef struct bounds {
     float by_set[1 << SIG_TERMS]; /* each once, by which are there */
     float more[SIG_TERMS];        /* what each adds when it is there more than once */
+    float worth[NIBBLE_MAX + 1];  /* of a posting of a high list, by tf as far as the list says */
     float most;                   /* all of them, more than once */
 } bounds;
 
@@ -554,6 +555,13 @@ static void bounds_make(const search *x, const walk *w, uint32_t cls, bounds *ou
         }
     }
     out->most = rest + all;
+    uint32_t longest = class_length_max(cls);
+    for (uint32_t tf = 2; w->high && tf <= NIBBLE_MAX; tf++) {
+        uint32_t f = tf < NIBBLE_MAX ? tf : w->t->max_tf;
+        out->worth[tf] = tf > 2 && f > w->t->max_tf
+                             ? out->worth[tf - 1] /* there is none */
+                             : part(x, w->t, MIN(f, longest), class_length_min(cls));
+    }
 }
 
 /* The most that a document with this signature can have, without what is there more than once. */
@@ -569,12 +577,6 @@ static float bounds_more(const walk *w, const bounds *b, uint64_t sig) {
     for (uint32_t j = 0; j < w->n; j++)
         if (sig & w->high_bits[j]) more += b->more[j];
     return more;
-}
-
-/* What a posting of the walked list is worth, by tf as far as the list says. */
-static float worth_of(const search *x, const walk *w, uint32_t cls, uint32_t nibble) {
-    uint32_t tf = nibble < NIBBLE_MAX ? nibble : MIN(w->t->max_tf, class_length_max(cls));
-    return part(x, w->t, tf, class_length_min(cls));
 }
 
 /* Slots of one block, all of one extent. */
@@ -633,35 +635,50 @@ static void walk_exact(search *x, const walk *w, const bounds *b, slot_run r) {
     }
 }
 
+/* As pass_signatures, of a high list: first by tf, which needs no look at a signature. */
+static uint32_t pass_high(search *x, const walk *w, const bounds *b, slot_run r) {
+    const uint64_t *signatures = x->ix->signatures;
+    uint32_t *pass = x->s->pass, n = 0, m = 0, need = 2, alone = 2;
+    while (need < NIBBLE_MAX && (b->worth[need] + b->most) * SLACK < x->threshold) need++;
+    while (alone < NIBBLE_MAX && (b->worth[alone] + b->by_set[0]) * SLACK < x->threshold) alone++;
+    for (uint32_t i = r.from; i < r.to; i++) {
+        pass[n] = i;
+        n += nibble_at(r.nibbles, i) >= need;
+    }
+    uint64_t all = w->demanded, some = walk_others(w);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t sig = signatures[r.slots[pass[i]]];
+        bool other = (sig & some) | (nibble_at(r.nibbles, pass[i]) >= alone);
+        pass[m] = pass[i];
+        m += (uint32_t)((sig & all) == all) & other;
+    }
+    return m;
+}
+
 /* Lets those slots wait that can reach the threshold by what class, tf and signature say. */
 static void walk_run(search *x, const walk *w, uint32_t cls, const bounds *b, slot_run r) {
     const uint64_t *signatures = x->ix->signatures;
-    float worth = 0;
-    uint32_t last_tf = 0;
     if (class_length_max(cls) < x->demands || r.from == r.to) return;
     if (class_is_exact(cls) && !w->high && w->whole) {
         walk_exact(x, w, b, r);
         return;
     }
-    float alone = b->by_set[w->demands ? 0 : 1u << w->self];
-    bool enough = w->high || alone * SLACK >= x->threshold;
-    uint32_t n = pass_signatures(x, r, w->demanded, enough ? ~(uint64_t)0 : walk_others(w));
+    float alone = b->by_set[w->demands || w->high ? 0 : 1u << w->self];
+    uint64_t some = alone * SLACK >= x->threshold ? ~(uint64_t)0 : walk_others(w);
+    uint32_t n = w->high ? pass_high(x, w, b, r) : pass_signatures(x, r, w->demanded, some);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = x->s->pass[i];
         uint64_t sig = signatures[r.slots[at]];
-        if (r.nibbles && nibble_at(r.nibbles, at) != last_tf) {
-            last_tf = nibble_at(r.nibbles, at);
-            worth = worth_of(x, w, cls, last_tf);
-        }
-        float most = worth + bounds_low(w, b, sig);
+        float most = bounds_low(w, b, sig);
+        if (w->high) most += b->worth[nibble_at(r.nibbles, at)];
         if (sig & w->all_high) most += bounds_more(w, b, sig);
         if (most * SLACK >= x->threshold) push(x, r.slots[at], most * SLACK);
     }
 }
 
 /* The most that a document in the list can have; tf the largest. */
-static float walk_most(const search *x, const walk *w, uint32_t cls, const bounds *b, uint32_t tf) {
-    return (b->most + (w->high ? worth_of(x, w, cls, tf) : 0)) * SLACK;
+static float walk_most(const walk *w, const bounds *b, uint32_t tf) {
+    return (b->most + (w->high ? b->worth[tf] : 0)) * SLACK;
 }
 
 /* ---- walking rare terms ---- */
@@ -678,9 +695,11 @@ static uint32_t lower_bound(const uint32_t *slots, uint32_t n, uint32_t lo) {
     return at + 1;
 }
 
-/* The first of slots[from..n) that is not below `end`; mostly there is none. */
+/* The first of slots[from..n) that is not below `end`: mostly a few steps away. */
 static uint32_t lower_bound_from(const uint32_t *slots, uint32_t from, uint32_t n, uint32_t end) {
     if (slots[n - 1] < end) return n;
+    for (uint32_t near = MIN(n, from + 16); from < near; from++)
+        if (slots[from] >= end) return from;
     return from + lower_bound(slots + from, n - from, end);
 }
 
@@ -697,7 +716,7 @@ static void walk_block(search *x, const walk *w, const block *b) {
         if (!s->known[cls]) bounds_make(x, w, cls, &s->by_class[cls]);
         s->known[cls] = true;
         const bounds *in = &s->by_class[cls];
-        if (walk_most(x, w, cls, in, b->max_tf) < x->threshold) continue;
+        if (walk_most(w, in, b->max_tf) < x->threshold) continue;
         walk_run(x, w, cls, in, (slot_run){s->slots, from, i, nibbles});
     }
 }
@@ -768,7 +787,7 @@ static void visit_postings(search *x, const walk *w, const bounds *in, vlist *v,
     uint32_t end = e->base + e->used;
     for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
          i++) {
-        if (walk_most(x, w, e->cls, in, b[i].max_tf) < x->threshold) continue;
+        if (walk_most(w, in, b[i].max_tf) < x->threshold) continue;
         const uint32_t *slots = cached_block(x, v, i);
         uint32_t from = 0, to = b[i].count;
         cut_slots(slots, e->base, end, &from, &to);

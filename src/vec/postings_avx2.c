@@ -73,20 +73,28 @@ AVX2 static void count_terms(const uint32_t *tokens, uint32_t n, const uint32_t 
     }
 }
 
+/* By byte: the places of its set bits, a byte each. */
+#define PLACE(b, i) \
+    ((b) >> (i)&1 ? (uint64_t)(i) << (8 * __builtin_popcount((b) & ((1u << (i)) - 1))) : 0)
+#define PLACES(b)                                                                              \
+    (PLACE(b, 0) | PLACE(b, 1) | PLACE(b, 2) | PLACE(b, 3) | PLACE(b, 4) | PLACE(b, 5) |       \
+     PLACE(b, 6) | PLACE(b, 7))
+#define PLACES_4(b)  PLACES((b)), PLACES((b) + 1), PLACES((b) + 2), PLACES((b) + 3)
+#define PLACES_16(b) PLACES_4((b)), PLACES_4((b) + 4), PLACES_4((b) + 8), PLACES_4((b) + 12)
+#define PLACES_64(b) PLACES_16((b)), PLACES_16((b) + 16), PLACES_16((b) + 32), PLACES_16((b) + 48)
+static const uint64_t places[256] = {PLACES_64(0u), PLACES_64(64u), PLACES_64(128u),
+                                     PLACES_64(192u)};
+
 /* out[i] = the place of the i-th set bit of p[0..size), less i, for i < n; beyond them 0. Eight at
  * once, of which those that are too many are written over; so out has room for n + 8. */
 AVX2 static void unpack_high(const uint8_t *p, uint32_t size, uint32_t n, uint32_t *out) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     uint32_t at = 0;
-    for (uint32_t from = 0; from < size && at < n; from += 8) {
-        uint64_t m = 0;
-        memcpy(&m, p + from, size - from < 8 ? size - from : 8);
-        uint32_t end = at + (uint32_t)_mm_popcnt_u64(m);
-        for (uint32_t i = at; i < MIN(end, n); i += 8)
-            for (uint32_t j = i; j < i + 8; j++) {
-                out[j] = from * 8 + (uint32_t)_tzcnt_u64(m) - j;
-                m &= m - 1;
-            }
-        at = end;
+    for (uint32_t k = 0; k < size && at < n; k++) {
+        __m256i x = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)places[p[k]]));
+        __m256i from = _mm256_sub_epi32(_mm256_set1_epi32((int)(k * 8 - at)), lane);
+        _mm256_storeu_si256((__m256i *)(void *)(out + at), _mm256_add_epi32(x, from));
+        at += (uint32_t)_mm_popcnt_u32(p[k]);
     }
     for (; at < n; at++) out[at] = 0;
 }
