@@ -71,13 +71,13 @@ static lexical *build(const char *path, arena *a) {
            st.terms, (unsigned long long)st.postings, (unsigned long long)st.tokens);
     printf(" \"analyze_us_a_doc\": %.2f, \"insert_us_a_doc\": %.2f,\n", analysis / doc,
            insert / doc);
-    printf(" \"bytes_a_posting\": %.3f, \"with_short_lists\": %.3f, \"bytes\": {\"postings\": %llu, \"sequences\": %llu, "
+    printf(" \"bytes_a_posting\": %.3f, \"with_short_lists\": %.3f, \"bytes\": {\"postings\": "
+           "%llu, \"sequences\": %llu, "
            "\"dictionary\": %llu, \"documents\": %llu},\n",
            (double)st.bytes_postings / (double)st.postings,
            (double)(st.bytes_postings + st.bytes_short) / (double)st.postings,
-           (unsigned long long)st.bytes_postings,
-           (unsigned long long)st.bytes_sequences, (unsigned long long)st.bytes_dictionary,
-           (unsigned long long)st.bytes_documents);
+           (unsigned long long)st.bytes_postings, (unsigned long long)st.bytes_sequences,
+           (unsigned long long)st.bytes_dictionary, (unsigned long long)st.bytes_documents);
     return ix;
 }
 
@@ -191,8 +191,7 @@ static lexical *reload(const lexical *ix) {
     lexical_stats_get(again, &st);
     printf(" \"save_ms\": %.1f, \"load_ms\": %.1f, \"file_bytes\": %zu, "
            "\"loaded_bytes_a_posting\": %.3f, \"loaded_with_short_lists\": %.3f,\n",
-           (t1 - t0) / 1e3, (t2 - t1) / 1e3, b.len,
-           (double)st.bytes_postings / (double)st.postings,
+           (t1 - t0) / 1e3, (t2 - t1) / 1e3, b.len, (double)st.bytes_postings / (double)st.postings,
            (double)(st.bytes_postings + st.bytes_short) / (double)st.postings);
     strbuf_deinit(&b);
     return again;

@@ -79,14 +79,14 @@ typedef struct record {
 } record;
 
 typedef struct extent {
-    uint32_t base;   /* first slot, a multiple of 64 */
-    uint32_t size;   /* slots */
-    uint32_t used;   /* slots given at least once: [0, used) */
-    uint32_t live;   /* documents */
-    uint32_t cls;    /* length class */
-    uint32_t stride; /* u32 a record, its head included */
-    bool longs;      /* the tokens are in an allocation of their own */
-    bool in_order;   /* documents ascend with their slots */
+    uint32_t base;                /* first slot, a multiple of 64 */
+    uint32_t size;                /* slots */
+    uint32_t used;                /* slots given at least once: [0, used) */
+    uint32_t live;                /* documents */
+    uint32_t cls;                 /* length class */
+    uint32_t stride;              /* u32 a record, its head included */
+    bool longs;                   /* the tokens are in an allocation of their own */
+    bool in_order;                /* documents ascend with their slots */
     uint32_t first_doc, last_doc; /* in order: no document is below the first or above the last */
     uint32_t *records;
 } extent;
@@ -133,7 +133,7 @@ struct lexical {
     size_t signatures_cap;
     length_class classes[CLASSES];
     uint32_t classes_end; /* no class from here on ever had a document */
-    uint32_t *doc_slot; /* by document */
+    uint32_t *doc_slot;   /* by document */
     size_t docs_cap;
     uint32_t docs;
     uint64_t tokens, postings;

@@ -92,7 +92,8 @@ static void choose_width(block *b, const uint32_t *slots) {
     uint32_t n = b->count - 1u, most = n ? rest_of(slots, n) : 0, best = UINT32_MAX;
     uint32_t guess = n ? bits_needed(most / n) : 0;
     b->width = b->high = 0;
-    for (uint32_t w = guess > 2 ? guess - 2 : 0; n && w <= MIN(guess + 1, (uint32_t)WIDTH_MAX); w++) {
+    for (uint32_t w = guess > 2 ? guess - 2 : 0; n && w <= MIN(guess + 1, (uint32_t)WIDTH_MAX);
+         w++) {
         uint32_t high = ((most >> w) + n + 7) / 8, size = (n * w + 7) / 8 + high;
         if (high > UINT8_MAX || size >= best) continue;
         best = size;
@@ -135,13 +136,13 @@ static void put_nibbles(const block *b, uint8_t *p, const uint8_t *tfs) {
 static err block_make(block *b, const uint32_t *slots, const uint8_t *tfs, uint32_t n, bool high) {
     uint32_t max_tf = 0;
     for (uint32_t i = 0; high && i < n; i++) max_tf = MAX(max_tf, tfs[i]);
-    *b = (block){.first = slots[0],
-                 .count = (uint8_t)n,
-                 .max_tf = (uint8_t)MIN(max_tf, NIBBLE_MAX)};
+    *b =
+        (block){.first = slots[0], .count = (uint8_t)n, .max_tf = (uint8_t)MIN(max_tf, NIBBLE_MAX)};
     choose_width(b, slots);
     uint32_t words = (slots[n - 1] - (slots[0] & ~31u)) / 32 + 1;
     uint32_t packed = slots_size(b);
-    bool bitmap = !high && words <= WORDS_MAX && n > 16 && words * 4 <= packed + packed / BITMAP_EXTRA;
+    bool bitmap =
+        !high && words <= WORDS_MAX && n > 16 && words * 4 <= packed + packed / BITMAP_EXTRA;
     if (bitmap) b->width = (uint8_t)(WIDTH_BITMAP + words - 1);
     if (bitmap) b->high = 0;
     uint32_t size = block_payload_size(b);

@@ -52,9 +52,9 @@ enum {
     PLANES_MAX = 6,       /* terms: 63 sets of them */
     LEVELS_MAX = 3,       /* terms whose tfs are told apart: 63 ways to have them */
     SETS_MAX = 64,
-    FEW_HIGH = 4,         /* postings read in the time of one slot asked */
+    FEW_HIGH = 4, /* postings read in the time of one slot asked */
     PLANE_WORDS = EXTENT_MAX / 64,
-    PIECE_WORDS = 16      /* of planes, considered before sets are chosen anew */
+    PIECE_WORDS = 16 /* of planes, considered before sets are chosen anew */
 };
 
 #define SLACK (1 + 1e-4f) /* 256 float additions err by less than 2e-5 of the sum */
@@ -116,12 +116,12 @@ struct lexical_scratch {
     uint32_t phrase_ids[2 * LEXICAL_PHRASES_MAX * LEXICAL_PHRASE_MAX];
     uint32_t n_phrase_ids;
     vlist lists[LISTS_MAX];
-    uint32_t n_lists, n_left;       /* lists, and the terms they belong to */
-    uint32_t list_order[LISTS_MAX]; /* by rising bound in the class at hand */
+    uint32_t n_lists, n_left;         /* lists, and the terms they belong to */
+    uint32_t list_order[LISTS_MAX];   /* by rising bound in the class at hand */
     float worths[WORTHS][2][CLASSES]; /* of the first terms: most of a low and of a high posting */
     bool has_worths;
-    bounds by_class[CLASSES];       /* of the terms beside the list being walked */
-    bool known[CLASSES];            /* by_class was made */
+    bounds by_class[CLASSES]; /* of the terms beside the list being walked */
+    bool known[CLASSES];      /* by_class was made */
     waiting ring[WAITING];
     uint32_t ring_at, ring_n;
     uint64_t planes[PLANES_MAX][PLANE_WORDS]; /* slots that have the term, */
@@ -550,7 +550,8 @@ static void bounds_make(const search *x, const walk *w, uint32_t cls, bounds *ou
         out->by_set[0] = rest;
     } else {
         for (uint32_t j = 0; j < w->n; j++) {
-            for (uint32_t m = 0; m < 1u << j; m++) out->by_set[m + (1u << j)] = out->by_set[m] + low[j];
+            for (uint32_t m = 0; m < 1u << j; m++)
+                out->by_set[m + (1u << j)] = out->by_set[m] + low[j];
             rest = out->by_set[(1u << (j + 1)) - 1];
         }
     }
@@ -886,6 +887,16 @@ static void or_slots(search *x, vlist *v, const extent *e, uint32_t i, uint64_t 
     for (uint32_t k = from; k < to; k++) set_bit(plane, slots[k] - e->base);
 }
 
+/* The slots with at least this tf. Without a branch: tfs are hard to foresee. */
+static void or_tfs(slot_run r, uint32_t base, uint32_t least, uint64_t *plane) {
+    uint8_t *bytes = (uint8_t *)plane;
+    for (uint32_t k = r.from; k < r.to; k++) {
+        uint32_t at = r.slots[k] - base;
+        uint32_t bit = (uint32_t)(nibble_at(r.nibbles, k) >= least) << (at & 7);
+        bytes[at / 8] = (uint8_t)(bytes[at / 8] | bit);
+    }
+}
+
 /* The slots of a high list: those with at least tf `need`, two, three. */
 static void or_high(search *x, vlist *v, const extent *e, uint32_t need, uint32_t plane) {
     lexical_scratch *s = x->s;
@@ -898,13 +909,11 @@ static void or_high(search *x, vlist *v, const extent *e, uint32_t need, uint32_
         const uint8_t *nibbles = block_nibbles(&b[i]);
         uint32_t from = 0, to = b[i].count;
         cut_slots(slots, e->base, end, &from, &to);
-        uint8_t *twice = (uint8_t *)s->twice[plane], *thrice = (uint8_t *)s->thrice[plane];
-        for (uint32_t k = from; k < to; k++) { /* without a branch: tfs are hard to foresee */
-            uint32_t tf = nibble_at(nibbles, k), at = slots[k] - e->base;
-            uint32_t bit = (uint32_t)(tf >= need) << (at & 7);
-            twice[at / 8] = (uint8_t)(twice[at / 8] | bit);
-            thrice[at / 8] = (uint8_t)(thrice[at / 8] | (tf > 2 ? bit : 0));
-        }
+        if (need <= 2)
+            for (uint32_t k = from; k < to; k++) set_bit(s->twice[plane], slots[k] - e->base);
+        slot_run r = {slots, from, to, nibbles};
+        if (b[i].max_tf > 2) or_tfs(r, e->base, MAX(need, 3u), s->thrice[plane]);
+        if (need > 2) or_tfs(r, e->base, need, s->twice[plane]);
     }
 }
 
@@ -924,14 +933,14 @@ static void or_list(search *x, vlist *v, const extent *e, uint64_t *plane) {
  * one of four levels: 0 not, 1 once, 2 twice, 3 more often. */
 typedef struct plane_terms {
     uint32_t n, cls;
-    uint32_t terms[PLANES_MAX];       /* in scratch.terms */
-    uint32_t need[PLANES_MAX];        /* a tf below this adds too little, whatever else is there */
-    uint32_t demanded;                /* a bit for each */
-    float worth[PLANES_MAX][4];       /* by level; at 3, of the largest tf */
-    bool more[PLANES_MAX];            /* it has a high list */
-    uint64_t bit[PLANES_MAX];         /* of signatures */
-    float low_sum[1 << PLANES_MAX];   /* by set of terms: all at level 1; */
-    float any_sum[1 << PLANES_MAX];   /* all at the highest */
+    uint32_t terms[PLANES_MAX];        /* in scratch.terms */
+    uint32_t need[PLANES_MAX];         /* a tf below this adds too little, whatever else is there */
+    uint32_t demanded;                 /* a bit for each */
+    float worth[PLANES_MAX][4];        /* by level; at 3, of the largest tf */
+    bool more[PLANES_MAX];             /* it has a high list */
+    uint64_t bit[PLANES_MAX];          /* of signatures */
+    float low_sum[1 << PLANES_MAX];    /* by set of terms: all at level 1; */
+    float any_sum[1 << PLANES_MAX];    /* all at the highest */
     float sums[1 << (2 * LEVELS_MAX)]; /* by levels, two bits a term, when there are few terms */
 } plane_terms;
 
@@ -1119,13 +1128,14 @@ static bool few_are_high(search *x, const gate *g, const extent *e, uint32_t wor
     double low = 0;
     for (uint32_t i = 0; i < g->n; i++)
         if (!(g->sets[i].twice | g->sets[i].thrice | g->sets[i].high)) return false;
-    for (uint32_t at = 0; at < words; at += PIECE_WORDS) {
+    for (uint32_t i = 0; i < x->s->n_lists; i++) low += x->s->lists[i].list->n;
+    uint32_t few = (uint32_t)(low * e->live / x->ix->docs / FEW_HIGH);
+    for (uint32_t at = 0; at < words && n <= few; at += PIECE_WORDS) {
         find_candidates(x, g, at, false);
         for (uint32_t w = 0; w < PIECE_WORDS; w++)
-            n += (uint32_t)__builtin_popcountll(x->s->candidates[w]);
+            for (uint64_t m = x->s->candidates[w]; m && n <= few; m &= m - 1) n++;
     }
-    for (uint32_t i = 0; i < x->s->n_lists; i++) low += x->s->lists[i].list->n;
-    return n <= low * e->live / x->ix->docs / FEW_HIGH;
+    return n <= few;
 }
 
 static void visit_planes(search *x, const plane_terms *t, const extent *e) {
@@ -1182,7 +1192,8 @@ static void prepare_planes(const search *x, uint32_t cls, plane_terms *t) {
             t->any_sum[m + bit] = t->any_sum[m] + worth[3];
         }
         for (uint32_t v = 0; j < LEVELS_MAX && v < 3u << (2 * j); v++)
-            t->sums[v + (1u << (2 * j))] = t->sums[v & ((1u << (2 * j)) - 1)] + worth[(v >> (2 * j)) + 1];
+            t->sums[v + (1u << (2 * j))] =
+                t->sums[v & ((1u << (2 * j)) - 1)] + worth[(v >> (2 * j)) + 1];
     }
     for (uint32_t i = 0; i < t->n; i++) t->need[i] = needed_tf(x, t, i);
 }

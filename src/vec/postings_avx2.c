@@ -76,8 +76,8 @@ AVX2 static void count_terms(const uint32_t *tokens, uint32_t n, const uint32_t 
 /* By byte: the places of its set bits, a byte each. */
 #define PLACE(b, i) \
     ((b) >> (i)&1 ? (uint64_t)(i) << (8 * __builtin_popcount((b) & ((1u << (i)) - 1))) : 0)
-#define PLACES(b)                                                                              \
-    (PLACE(b, 0) | PLACE(b, 1) | PLACE(b, 2) | PLACE(b, 3) | PLACE(b, 4) | PLACE(b, 5) |       \
+#define PLACES(b)                                                                        \
+    (PLACE(b, 0) | PLACE(b, 1) | PLACE(b, 2) | PLACE(b, 3) | PLACE(b, 4) | PLACE(b, 5) | \
      PLACE(b, 6) | PLACE(b, 7))
 #define PLACES_4(b)  PLACES((b)), PLACES((b) + 1), PLACES((b) + 2), PLACES((b) + 3)
 #define PLACES_16(b) PLACES_4((b)), PLACES_4((b) + 4), PLACES_4((b) + 8), PLACES_4((b) + 12)
@@ -116,8 +116,8 @@ AVX2 static void unpack(const uint8_t *p, uint32_t size, uint32_t width, uint32_
                                     _mm256_set1_epi32(0x03020100));
     const __m256i mask = _mm256_set1_epi32((int)((1u << width) - 1));
     const __m128i up = _mm_cvtsi32_si128((int)width);
-    __m256i base = _mm256_add_epi32(_mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8),
-                                    _mm256_set1_epi32((int)first));
+    __m256i base =
+        _mm256_add_epi32(_mm256_setr_epi32(1, 2, 3, 4, 5, 6, 7, 8), _mm256_set1_epi32((int)first));
     uint8_t end[96]; /* the last bytes, with room to read on */
     bool in_end = false;
     for (uint32_t i = 0, at = 0; i < n; i += 8, at += width) {
