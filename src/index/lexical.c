@@ -662,6 +662,19 @@ static err validate_slot(const lexical *ix, const extent *e, uint32_t i, uint64_
     return signature == ix->signatures[slot] ? OK : bad("signature", slot);
 }
 
+/* Documents ascend with slots where the extent says so. */
+static err validate_order(const extent *e) {
+    uint32_t last = 0, n = 0;
+    for (uint32_t i = 0; e->in_order && i < e->used; i++) {
+        uint32_t doc = extent_record(e, i)->doc;
+        if (doc & FREE_BIT) continue;
+        if (doc < e->first_doc || doc > e->last_doc || (n++ && doc <= last))
+            return bad("order of documents of extent", e->base);
+        last = doc;
+    }
+    return OK;
+}
+
 err lexical_validate(const lexical *ix) {
     uint64_t postings = 0, distinct = 0, tokens = 0;
     uint32_t docs = 0, live = 0;
@@ -678,6 +691,7 @@ err lexical_validate(const lexical *ix) {
             here += !(extent_record(e, i)->doc & FREE_BIT);
             tokens += extent_record(e, i)->len;
         }
+        TRY(validate_order(e));
         if (here != e->live) return bad("live documents of extent", (uint32_t)x);
         live += here;
     }
