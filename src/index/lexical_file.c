@@ -1,11 +1,11 @@
 /* The words index to bytes and back.
  *
  * Body: version of the analysis (u32: texts analyzed by other rules would not match queries, so
- * load refuses them, and the owner makes the index anew); k1, b (float bits, u32); then LEB128: number of documents, of terms, of tokens; the terms,
- * each with its length; then for each document, ascending: gap to the one before, number of
- * tokens, and the tokens, each its term's number * 2 + alt. Terms are numbered by first use in
- * this order, so the bytes follow from the content alone, whatever order it came in; and frequent
- * words have short numbers.
+ * load refuses them, and the owner makes the index anew); k1, b (float bits, u32); then LEB128:
+ * number of documents, of terms, of tokens; the terms, each with its length; then for each
+ * document, ascending: gap to the one before, number of tokens, and the tokens, each its term's
+ * number * 2 + alt. Terms are numbered by first use in this order, so the bytes follow from the
+ * content alone, whatever order it came in; and frequent words have short numbers.
  *
  * Posting lists are not in the file: load gives every document its slot (classes in order, so that
  * each class stands together), and then makes each list at once from its postings, which a

@@ -21,8 +21,8 @@
  * none.
  *
  * Tried: gaps all as wide as the largest (1.30 bytes a posting where this takes 1.03, without
- * headers; and no faster to read); tf above 1 as exceptions inside the block: two bytes each, and every block's bound was
- * that of its largest tf; split lists are smaller and their bounds exact.
+ * headers; and no faster to read); tf above 1 as exceptions inside the block: two bytes each, and
+ * every block's bound was that of its largest tf; split lists are smaller and their bounds exact.
  *
  * Invariants: slots ascend strictly, within a block and over blocks; count is 1 to BLOCK_MAX; a
  * payload is exactly as long as its header says; max_tf is the largest tf of a high block, 0 in a

@@ -6,11 +6,11 @@
  * slots a step.
  *
  * In a class of one length this is no bound but the score: every document of a set that has no term
- * three times has exactly the sum of its levels, to the last bit. So candidates above the threshold
- * enter for sure, and those at the threshold only when their document is lower than the worst hit's;
- * where documents ascend with slots (they do until a slot is used again), the first one that is not
- * ends all ties of the extent. Of the tens of thousands of posts that have both of two common words,
- * a few dozen are looked at.
+ * three times has exactly the sum of its levels, to the last bit. So candidates above the
+ * threshold enter for sure, and those at the threshold only when their document is lower than the
+ * worst hit's; where documents ascend with slots (they do until a slot is used again), the first
+ * one that is not ends all ties of the extent. Of the tens of thousands of posts that have both of
+ * two common words, a few dozen are looked at.
  *
  * High lists are short: their planes come first. When every set asks for a level above 1 and few
  * slots have it, the low lists are not read at all, and signatures answer for the other terms.
