@@ -125,6 +125,31 @@ static int command_failed(int argc, char **argv) {
     return rc == OK ? 0 : term_fail(rc);
 }
 
+static err embed_lines(const embed_flags *f, const char *out) {
+    embed_run e = {0};
+    arena_init(&e.mem, BATCH * (LINES_MAX_BYTES + 16));
+    progress_start(&e.bar, "embedding");
+    err rc = embed_flags_check(f);
+    if (rc == OK) rc = embed_flags_open(f, NULL, on_notice, NULL, &e.p);
+    if (rc == OK) rc = lines_open("-", &e.in);
+    if (rc == OK) {
+        e.v = mem_alloc((size_t)BATCH * provider_dim(e.p) * sizeof *e.v);
+        e.out = fopen(out, "wb");
+        if (!e.v)
+            rc = ERR_NO_MEMORY;
+        else if (!e.out)
+            rc = err_set(ERR_IO, "--out %s: cannot be written", out);
+    }
+    if (rc == OK) rc = run(&e);
+    progress_end(&e.bar);
+    if (e.out && fclose(e.out) != 0 && rc == OK) rc = err_set(ERR_IO, "--out %s: not written", out);
+    lines_close(e.in);
+    provider_close(e.p);
+    arena_deinit(&e.mem);
+    mem_free(e.v);
+    return rc;
+}
+
 int command_embed(int argc, char **argv) {
     if (argc > 0 && strcmp(argv[0], "failed") == 0) return command_failed(argc - 1, argv + 1);
     embed_flags f = EMBED_FLAGS_INIT;
@@ -146,26 +171,6 @@ int command_embed(int argc, char **argv) {
     if (rc == ERR_CANCELLED) return 0;
     if (rc == OK && !out) rc = err_set(ERR_INVALID, "--out: expected a file");
     if (rc != OK) return term_fail(rc);
-    embed_run e = {0};
-    arena_init(&e.mem, BATCH * (LINES_MAX_BYTES + 16));
-    progress_start(&e.bar, "embedding");
-    rc = embed_flags_check(&f);
-    if (rc == OK) rc = embed_flags_open(&f, NULL, on_notice, NULL, &e.p);
-    if (rc == OK) rc = lines_open("-", &e.in);
-    if (rc == OK) {
-        e.v = mem_alloc((size_t)BATCH * provider_dim(e.p) * sizeof *e.v);
-        e.out = fopen(out, "wb");
-        if (!e.v)
-            rc = ERR_NO_MEMORY;
-        else if (!e.out)
-            rc = err_set(ERR_IO, "--out %s: cannot be written", out);
-    }
-    if (rc == OK) rc = run(&e);
-    progress_end(&e.bar);
-    if (e.out && fclose(e.out) != 0 && rc == OK) rc = err_set(ERR_IO, "--out %s: not written", out);
-    lines_close(e.in);
-    provider_close(e.p);
-    arena_deinit(&e.mem);
-    mem_free(e.v);
+    rc = embed_lines(&f, out);
     return rc == OK ? 0 : term_fail(rc);
 }
