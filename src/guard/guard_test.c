@@ -254,6 +254,12 @@ static void a_limit_is_learned_from_refusals(void **state) {
     }
     limiter_throttled(&l, now, 0);
     assert_true(limiter_take(&l, now + 10000ull * MS, 10, true) > 0);
+    now += 60000ull * MS; /* answers between refusals of the same moment: found by the storm test */
+    for (int i = 0; i < 4; i++) {
+        limiter_fine(&l);
+        limiter_throttled(&l, now, 0);
+    }
+    assert_int_equal(limiter_take(&l, now + 10000ull * MS, 10, true), 0);
     limiter_deinit(&l);
 }
 

@@ -98,7 +98,7 @@ void limiter_throttled(limiter *l, uint64_t now, uint64_t retry_after_ms) {
     l->stats.throttled++;
     bool again = l->cut_at && now - l->cut_at < 1000000000u;
     uint64_t ms = MIN(retry_after_ms, WAIT_MAX);
-    if (!again) l->row++;
+    if (!again || l->row == 0) l->row++;
     if (!ms) ms = WAIT_FIRST << MIN(l->row - 1, WAIT_DOUBLE);
     l->paused = MAX(l->paused, now + ms * 1000000u);
     if (!again) {
