@@ -218,4 +218,27 @@ def phone_dark_and_dead_server():
         b.shot("7-error")
 
 
+@case
+def the_status_page():
+    with Browser() as b, Kith() as k:
+        k.batch(POSTS)
+        k.post(POSTS[0])
+        for i in range(60):
+            k.search(q=f"mail {i % 9}", mode=("", "words", "meaning")[i % 3])
+        k.call("GET", "/v1/search?q=mail", headers={"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"})
+        b.size(1100, 1000)
+        b.go(f"http://127.0.0.1:{k.port}/status")
+        b.until("document.querySelectorAll('#stages tr').length == 8", "stages")
+        b.until("document.querySelectorAll('.chart path[d]').length == 8", "charts")
+        b.until("document.querySelector('#state').textContent.includes('searches since')", "the state")
+        b.until("document.querySelector('#trace-list details')", "traces")
+        b.js("document.querySelector('#trace-list details').open = true")
+        check("search." in b.js("return document.querySelector('#trace-list').textContent"), "spans of a search")
+        check(b.js("return document.documentElement.scrollWidth <= innerWidth"), "the page is wider than its window")
+        b.shot("8-status")
+        b.size(390, 800)
+        check(b.js("return document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the phone")
+        check(not b.complaints(), str(b.complaints()))
+
+
 main()

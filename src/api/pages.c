@@ -38,6 +38,7 @@ void api_run_ready(api *a, net_request *rq, api_http *h) {
 
 const api_file *api_find_file(const api *a, str path) {
     if (str_eq(path, STR("/"))) path = STR("/index.html");
+    if (str_eq(path, STR("/status"))) path = STR("/status.html");
     for (size_t i = 0; i < a->o.file_count; i++)
         if (str_eq(a->o.files[i].path, path)) return &a->o.files[i];
     return NULL;

@@ -208,17 +208,27 @@ void metric_exemplar(metric_id m, unsigned series, uint64_t value) {
 
 /* ---- looking ----------------------------------------------------------------------------------- */
 
+/* Adds one thread's counts. Most threads have none of most series, which two cells tell: a value above 0
+ * is in the sum, and a 0 is in the first bucket. */
+static void look_block(const metric_cell *h, metric_view *out) {
+    uint64_t sum = atomic_load_explicit(h + METRIC_BUCKETS, memory_order_relaxed);
+    if (!sum && !atomic_load_explicit(h, memory_order_relaxed)) return;
+    out->sum += sum;
+    for (size_t b = 0; b < METRIC_BUCKETS; b++) {
+        uint64_t c = atomic_load_explicit(h + b, memory_order_relaxed);
+        out->buckets[b] += c;
+        out->count += c;
+    }
+}
+
 void metric_look(metric_id m, unsigned first, unsigned n, metric_view *out) {
     *out = (metric_view){.count = 0};
     if (!metric_cells && !metric_cells_take()) return; /* lays the cells out */
-    for (unsigned s = first; s < first + n; s++) {
-        size_t at = metric_base[m] + (size_t)s * METRIC_HIST_CELLS;
-        for (size_t b = 0; b < METRIC_BUCKETS; b++) {
-            uint64_t c = metrics_cell_sum(at + b);
-            out->buckets[b] += c;
-            out->count += c;
-        }
-        out->sum += metrics_cell_sum(at + METRIC_BUCKETS);
+    for (unsigned i = 0; i < METRIC_BLOCKS_MAX; i++) {
+        metric_cell *c = atomic_load_explicit(&state.blocks[i].cells, memory_order_acquire);
+        if (!c) break;
+        for (unsigned s = first; s < first + n; s++)
+            look_block(c + metric_base[m] + (size_t)s * METRIC_HIST_CELLS, out);
     }
 }
 

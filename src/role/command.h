@@ -23,5 +23,7 @@ int command_drill(int argc, char **argv);
 int command_erase(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_audit(int argc, char **argv);
+int command_top(int argc, char **argv);
+int command_trace(int argc, char **argv);
 
 #endif

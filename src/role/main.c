@@ -25,6 +25,8 @@ static const command commands[] = {
     {"bench", command_bench, "speed of the index and of the encoder"},
     {"embed", command_embed, "texts to vectors"},
     {"model", command_model, "list models, check one"},
+    {"top", command_top, "what a server does now, once a second"},
+    {"trace", command_trace, "recent slow, failed and sampled requests as trees"},
     {"key", command_key, "make, list and revoke keys"},
     {"backup", command_backup, "snapshot now; list, check and prune an archive"},
     {"restore", command_restore, "a data directory from an archive"},
