@@ -12,8 +12,9 @@
 #include "os/os.h"
 
 #include <math.h>
+#include <stdio.h>
 
-enum { SAMPLES_MAX = 512 };
+enum { SAMPLES_MAX = 512, BOUND_BYTES = 24 };
 
 typedef struct sample {
     metric_id m;
@@ -46,6 +47,8 @@ void metric_give(metric_out *out, metric_id m, const char *const *values, double
 
 typedef struct text {
     strbuf *b;
+    strbuf head; /* scratch */
+    char bounds[2][METRIC_BOUNDS][BOUND_BYTES];
     bool open;        /* OpenMetrics */
     double created_s; /* of all: the process began to count then */
     metric_exemplar_slot *exemplars;
@@ -58,13 +61,21 @@ static double started_s(void) {
     return (double)ms / 1000;
 }
 
+static void add_u64(strbuf *b, uint64_t v) {
+    char digits[20];
+    size_t n = sizeof digits;
+    do digits[--n] = (char)('0' + v % 10);
+    while ((v /= 10) != 0);
+    strbuf_add(b, str_from(digits + n, sizeof digits - n));
+}
+
 static void add_number(strbuf *b, double v) {
     if (isinf(v))
         strbuf_addz(b, v > 0 ? "+Inf" : "-Inf");
     else if (isnan(v))
         strbuf_addz(b, "NaN");
-    else if (v == floor(v) && fabs(v) < 1e15)
-        strbuf_addf(b, "%.0f", v);
+    else if (v >= 0 && v == floor(v) && v < 1e15)
+        add_u64(b, (uint64_t)v);
     else
         strbuf_addf(b, "%.12g", v);
 }
@@ -88,8 +99,13 @@ static void add_head(text *t, metric_id m, const char *type) {
 
 /* NAME{labels,extra} VALUE */
 static void add_line(text *t, const char *name, const char *tail, const char *labels, double v) {
-    strbuf_addf(t->b, "%s%s", name, tail);
-    if (labels && labels[0]) strbuf_addf(t->b, "{%s}", labels);
+    strbuf_addz(t->b, name);
+    strbuf_addz(t->b, tail);
+    if (labels && labels[0]) {
+        strbuf_addc(t->b, '{');
+        strbuf_addz(t->b, labels);
+        strbuf_addc(t->b, '}');
+    }
     strbuf_addc(t->b, ' ');
     add_number(t->b, v);
 }
@@ -140,24 +156,40 @@ static void add_exemplar(text *t, metric_id m, unsigned series, unsigned bound) 
                 (int)(ms % 1000));
 }
 
+/* Bounds as text: the same 2 x METRIC_BOUNDS in every scrape, and printing doubles is what costs most. */
+static void make_bounds(text *t) {
+    for (unsigned i = 0; i < METRIC_BOUNDS; i++) {
+        snprintf(t->bounds[0][i], BOUND_BYTES, "%.15g",
+                 ldexp(METRIC_TICK_S, (int)(METRIC_FIRST_BOUND + i)));
+        snprintf(t->bounds[1][i], BOUND_BYTES, "%.0f", ldexp(1, (int)i + 1) - 1);
+    }
+}
+
+static void add_bucket(text *t, str head, const char *le, uint64_t seen) {
+    strbuf_add(t->b, head);
+    strbuf_addz(t->b, le);
+    strbuf_add(t->b, STR("\"} "));
+    add_u64(t->b, seen);
+}
+
 static void add_buckets(text *t, metric_id m, unsigned series, const metric_view *v,
                         const char *labels) {
     bool time = m < METRIC_FIRST_PLAIN_HISTOGRAM;
-    const char *name = metric_catalog[m].name;
     size_t b = 0;
     uint64_t seen = 0;
+    strbuf_reset(&t->head);
+    strbuf_addf(&t->head, "%s_bucket{%s%sle=\"", metric_catalog[m].name, labels,
+                labels[0] ? "," : "");
+    str head = strbuf_str(&t->head);
     for (unsigned i = 0; i < METRIC_BOUNDS; i++) {
         unsigned power = (time ? METRIC_FIRST_BOUND : 1) + i;
         size_t end = power < 3 ? (size_t)1 << power : (size_t)(power - 2) * 8;
         for (; b < end; b++) seen += v->buckets[b];
-        strbuf_addf(t->b, "%s_bucket{%s%sle=\"%.15g\"} %llu", name, labels, labels[0] ? "," : "",
-                    time ? ldexp(METRIC_TICK_S, (int)power) : ldexp(1, (int)power) - 1,
-                    (unsigned long long)seen);
+        add_bucket(t, head, t->bounds[!time][i], seen);
         add_exemplar(t, m, series, i);
         strbuf_addc(t->b, '\n');
     }
-    strbuf_addf(t->b, "%s_bucket{%s%sle=\"+Inf\"} %llu", name, labels, labels[0] ? "," : "",
-                (unsigned long long)v->count);
+    add_bucket(t, head, "+Inf", v->count);
     add_exemplar(t, m, series, METRIC_BOUNDS);
     strbuf_addc(t->b, '\n');
 }
@@ -237,6 +269,8 @@ err metrics_write(strbuf *b, metrics_format f) {
     strbuf_init(&labels, 4 * KIB);
     collect_all(out);
     text t = {.b = b, .open = f == METRICS_OPENMETRICS, .created_s = started_s()};
+    strbuf_init(&t.head, 4 * KIB);
+    make_bounds(&t);
     t.exemplars = atomic_load_explicit(&metrics_state_get()->exemplars, memory_order_acquire);
     for (metric_id m = 0; m < METRIC_COUNT; m++) {
         if (m < METRIC_FIRST_COUNTER)
@@ -249,8 +283,9 @@ err metrics_write(strbuf *b, metrics_format f) {
     if (t.open) strbuf_addz(b, "# EOF\n");
     for (size_t i = 0; i < out->count; i++) mem_free(out->items[i].labels);
     mem_free(out);
-    err rc = labels.rc != OK ? labels.rc : b->rc;
+    err rc = labels.rc != OK ? labels.rc : t.head.rc != OK ? t.head.rc : b->rc;
     strbuf_deinit(&labels);
+    strbuf_deinit(&t.head);
     return rc;
 }
 
