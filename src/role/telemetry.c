@@ -101,6 +101,48 @@ static void give_folds(telemetry *t, metric_out *out, const shard_stats *s) {
     metric_give(out, M_EMBED_OLDEST, NULL, waited);
 }
 
+static void give_breaker(metric_out *out, const char *kind, const char *side,
+                         const breaker_stats *b) {
+    static const double states[] = {
+        [BREAKER_CLOSED] = 0, [BREAKER_HALF_OPEN] = 1, [BREAKER_OPEN] = 2};
+    const char *opened[] = {kind, side, "open"}, *closed[] = {kind, side, "closed"};
+    metric_give(out, M_BREAKER_STATE, TWO(kind, side), states[b->state]);
+    metric_give(out, M_BREAKER_TRANSITIONS, opened, (double)b->opened);
+    metric_give(out, M_BREAKER_TRANSITIONS, closed, (double)b->closed);
+}
+
+static void give_provider(telemetry *t, metric_out *out) {
+    provider_stats s;
+    if (!t->provider) return;
+    const provider_info *info = provider_about(t->provider);
+    const char *kind = info->kind;
+    provider_stats_get(t->provider, &s);
+    const struct {
+        const char *outcome;
+        uint64_t n;
+    } rows[] = {{"ok", s.ok},
+                {"throttled", s.throttled},
+                {"server_error", s.server_errors},
+                {"timeout", s.timeouts},
+                {"network", s.network_errors},
+                {"bad_answer", s.bad_answers},
+                {"denied", s.denied},
+                {"refused", s.refused}};
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        metric_give(out, M_PROVIDER_REQUESTS, TWO(kind, rows[i].outcome), (double)rows[i].n);
+    give_breaker(out, kind, "query", &s.query);
+    give_breaker(out, kind, "document", &s.document);
+    metric_give(out, M_EMBED_COST, ONE(kind), (double)s.tokens * MAX(info->cost, 0) / 1e6);
+    metric_give(out, M_RATE_LIMITED, TWO(kind, "refused"), (double)s.limit.refused);
+    metric_give(out, M_RATE_LIMITED, TWO(kind, "throttled"), (double)s.limit.throttled);
+    metric_give(out, M_PROVIDER_RETRIES, TWO(kind, "made"), (double)s.retries);
+    metric_give(out, M_PROVIDER_RETRIES, TWO(kind, "refused"), (double)s.retries_refused);
+    metric_give(out, M_PROVIDER_SPEND, ONE(kind), s.spent.share);
+    metric_give(out, M_EMBED_CACHE, TWO(kind, "memory"), (double)s.cache_hits);
+    metric_give(out, M_EMBED_CACHE, TWO(kind, "disk"), (double)s.cache_disk_hits);
+    metric_give(out, M_EMBED_CACHE, TWO(kind, "miss"), (double)s.cache_misses);
+}
+
 /* KITH_BACKUP_STAMP names a file that the backup job writes when it is done. */
 static void give_files(telemetry *t, metric_out *out, const shard_stats *s) {
     char path[INSTANCE_PATH_MAX + 16];
@@ -178,6 +220,7 @@ static void collect(void *ctx, metric_out *out) {
     give_process(t, out);
     give_server(t, out);
     give_shard(t, out);
+    give_provider(t, out);
     mutex_unlock(&t->mu);
 }
 
