@@ -1,5 +1,5 @@
 /* provider: the mock's geometry, the query cache, and what bad calls get. */
-#include "provider/provider.h"
+#include "provider/provider_int.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -74,11 +74,151 @@ static void bad_calls(void **state) {
     }
 }
 
+/* ---- a maker that counts, and fails as told ---- */
+
+typedef struct scripted {
+    size_t calls, texts, largest;
+    size_t fail_at;   /* the nth call fails; 0: none */
+    size_t texts_max; /* more is refused, and then known */
+    size_t known_max;
+    float scale; /* of its vectors; 1: as they should be */
+} scripted;
+
+static err scripted_embed(void *self, const embed_ask *ask, float *out, embed_usage *usage) {
+    scripted *m = self;
+    m->calls++;
+    if (ask->count > m->texts_max) {
+        m->known_max = m->texts_max;
+        return err_set(ERR_INVALID, "too many");
+    }
+    if (m->calls == m->fail_at) return err_set(ERR_IO, "as told");
+    m->texts += ask->count;
+    m->largest = MAX(m->largest, ask->count);
+    memset(out, 0, ask->count * DIM * sizeof *out);
+    for (size_t i = 0; i < ask->count; i++)
+        out[i * DIM + hash64(ask->texts[i].ptr, ask->texts[i].len, 0) % DIM] = m->scale;
+    usage->tokens = ask->count;
+    return OK;
+}
+
+static void scripted_close(void *self) {
+    (void)self;
+}
+
+static size_t scripted_max(void *self) {
+    const scripted *m = self;
+    return m->known_max;
+}
+
+static provider *scripted_open(scripted *m, const provider_config *c) {
+    static const provider_ops ops = {
+        .embed = scripted_embed, .close = scripted_close, .call_texts_max = scripted_max};
+    provider_info info = {.kind = "scripted",
+                          .space = "scripted/x/128/cosine",
+                          .dim = DIM,
+                          .texts_max = 256,
+                          .call_tokens_max = 1000,
+                          .text_tokens_max = 400};
+    provider *p;
+    if (!m->texts_max) m->texts_max = 256;
+    m->known_max = 256;
+    assert_int_equal(provider_make(&ops, m, &info, c, &p), OK);
+    return p;
+}
+
+static void fill(str t[], char text[][32], size_t n, size_t distinct) {
+    for (size_t i = 0; i < n; i++)
+        t[i] = (str){text[i], (size_t)snprintf(text[i], 32, "text %zu", i % distinct)};
+}
+
+static bool right(const float *v, str text) {
+    uint64_t at = hash64(text.ptr, text.len, 0) % DIM;
+    return v[at] > 0.999f;
+}
+
+static void equal_texts_are_asked_for_once(void **state) {
+    (void)state;
+    scripted m = {.scale = 1};
+    provider *p = scripted_open(&m, NULL);
+    str t[100];
+    char text[100][32];
+    static float v[100 * DIM];
+    fill(t, text, 100, 17);
+    embed_usage use;
+    assert_int_equal(provider_embed(p, t, 100, EMBED_DOCUMENT, v, &use), OK);
+    assert_true(m.texts == 17 && use.tokens == 17);
+    for (size_t i = 0; i < 100; i++) assert_true(right(v + i * DIM, t[i]));
+    memset(v, 0, sizeof v);
+    assert_int_equal(provider_embed(p, t, 100, EMBED_DOCUMENT, v, &use), OK);
+    assert_true(m.texts == 17 && use.tokens == 0);
+    for (size_t i = 0; i < 100; i++) assert_true(right(v + i * DIM, t[i]));
+    provider_forget(p, STR(" text  3"));
+    assert_int_equal(provider_embed(p, t, 100, EMBED_DOCUMENT, v, &use), OK);
+    assert_int_equal(m.texts, 18);
+    provider_stats st;
+    provider_stats_get(p, &st);
+    assert_true(st.texts == 300 && st.cache_misses == 18 && st.cache_entries == 17);
+    provider_close(p);
+}
+
+static void what_was_paid_for_is_kept_when_a_call_fails(void **state) {
+    (void)state;
+    scripted m = {.scale = 1, .texts_max = 10, .fail_at = 5};
+    provider *p = scripted_open(&m, NULL);
+    str t[60];
+    char text[60][32];
+    static float v[60 * DIM];
+    fill(t, text, 60, 60);
+    /* The first call is refused for its size, four go, the fifth fails. */
+    assert_int_equal(provider_embed(p, t, 60, EMBED_DOCUMENT, v, NULL), ERR_IO);
+    assert_true(m.calls == 5 && m.texts == 30);
+    assert_int_equal(provider_embed(p, t, 60, EMBED_DOCUMENT, v, NULL), OK);
+    assert_true(m.calls == 8 && m.texts == 60 && m.largest == 10);
+    for (size_t i = 0; i < 60; i++) assert_true(right(v + i * DIM, t[i]));
+    provider_close(p);
+}
+
+static void a_call_stays_within_its_tokens(void **state) {
+    (void)state;
+    scripted m = {.scale = 1};
+    provider *p = scripted_open(&m, NULL);
+    static char text[10][4000];
+    static float v[10 * DIM];
+    str t[10];
+    for (size_t i = 0; i < 10; i++) {
+        memset(text[i], 'a' + (int)i, sizeof text[i]);
+        t[i] = str_from(text[i], sizeof text[i]); /* 1,334 tokens, cut at 400 */
+    }
+    assert_int_equal(provider_embed(p, t, 10, EMBED_DOCUMENT, v, NULL), OK);
+    assert_true(m.largest == 2 && m.calls == 5);
+    provider_close(p);
+}
+
+static void a_wrong_vector_never_comes_through(void **state) {
+    (void)state;
+    static const float scales[] = {0, 0.5f, 2, NAN, INFINITY};
+    for (size_t i = 0; i < COUNT_OF(scales); i++) {
+        scripted m = {.scale = scales[i]};
+        provider *p = scripted_open(&m, NULL);
+        float v[DIM];
+        str t = STR("x");
+        assert_int_equal(provider_embed(p, &t, 1, EMBED_DOCUMENT, v, NULL), ERR_INTERNAL);
+        assert_int_equal(provider_embed_query(p, t, v, NULL), ERR_INTERNAL);
+        m.scale = 1; /* and nothing of it was kept */
+        assert_int_equal(provider_embed_query(p, t, v, NULL), OK);
+        provider_close(p);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mock_geometry),
         cmocka_unit_test(queries_are_cached),
         cmocka_unit_test(bad_calls),
+        cmocka_unit_test(equal_texts_are_asked_for_once),
+        cmocka_unit_test(what_was_paid_for_is_kept_when_a_call_fails),
+        cmocka_unit_test(a_call_stays_within_its_tokens),
+        cmocka_unit_test(a_wrong_vector_never_comes_through),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
