@@ -299,6 +299,7 @@ static err open_all(instance *k) {
     TRY(open_server(k));
     telemetry_server(k->telemetry, k->server, k->workers);
     TRY(open_folds(k));
+    telemetry_archive(k->telemetry, k->archive);
     telemetry_parts(k->telemetry, k->shard, k->searcher, k->provider, k->embedder);
     return k->o.announce ? announce(k) : OK;
 }

@@ -44,6 +44,7 @@ struct telemetry {
     searcher *searcher;
     provider *provider;
     embedder *embedder;
+    archive *archive;       /* may be NULL */
     shard_stats last;       /* of the last second */
     uint64_t pending_since; /* when texts began to wait; 0: none do */
     look looks[WINDOW + 1]; /* a ring; [count % (WINDOW + 1)] is next */
@@ -150,6 +151,15 @@ static void give_files(telemetry *t, metric_out *out, const shard_stats *s) {
     if (s->snapshot_lsn) metric_give(out, M_SNAPSHOT_PRESENT, NULL, fs_exists(fs_real(), path));
     const char *stamp = getenv("KITH_BACKUP_STAMP");
     double age = stamp ? process_file_age_s(stamp) : -1;
+    archive_stats as;
+    if (t->archive) {
+        archive_stats_get(t->archive, &as);
+        metric_give(out, M_FOLD_LAG_SECONDS, ONE("archive"), as.lag_s);
+        metric_give(out, M_FOLD_LAG_RECORDS, ONE("archive"),
+                    (double)(s->head_lsn - MIN(s->head_lsn, as.lsn)));
+    }
+    if (t->archive && !stamp) /* records go within seconds: the age is that of what is not there */
+        metric_give(out, M_BACKUP_AGE, NULL, as.lag_s);
     if (stamp) metric_give(out, M_BACKUP_AGE, NULL, age >= 0 ? age : process_age_s());
     uint64_t n = MIN(t->recall_count, (uint64_t)RECALL_SAMPLES);
     double sum = 0;
@@ -462,6 +472,12 @@ void telemetry_parts(telemetry *t, shard *s, searcher *x, provider *p, embedder 
     mutex_unlock(&t->mu);
 }
 
+void telemetry_archive(telemetry *t, archive *a) {
+    mutex_lock(&t->mu);
+    t->archive = a;
+    mutex_unlock(&t->mu);
+}
+
 void telemetry_stop(telemetry *t) {
     if (!t) return;
     mutex_lock(&t->mu);
@@ -469,6 +485,7 @@ void telemetry_stop(telemetry *t) {
     t->server = NULL;
     t->workers = NULL;
     t->shard = NULL;
+    t->archive = NULL;
     t->provider = NULL;
     cond_broadcast(&t->wake);
     mutex_unlock(&t->mu);

@@ -13,6 +13,7 @@
 #ifndef KITH_ROLE_TELEMETRY_H
 #define KITH_ROLE_TELEMETRY_H
 
+#include "archive/archive.h"
 #include "ingest/ingest.h"
 #include "net/net.h"
 #include "search/search.h"
@@ -22,6 +23,8 @@ typedef struct telemetry telemetry;
 MUST_USE err telemetry_open(const char *dir, telemetry **out);
 void telemetry_server(telemetry *t, net_server *server, pool *workers);
 void telemetry_parts(telemetry *t, shard *s, searcher *x, provider *p, embedder *e);
+/* Before telemetry_parts, when there is one. */
+void telemetry_archive(telemetry *t, archive *a);
 void telemetry_stop(telemetry *t); /* NULL is fine, as is below; joins its threads */
 void telemetry_close(telemetry *t);
 
