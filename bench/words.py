@@ -1,21 +1,50 @@
 """The words index beside its peers: one process tree, one core, the same documents, terms and queries.
 
-    python bench/words.py --bench BUILD/bench_index_lexical [--data DIR] [--docs N] [--out FILE]
+    python bench/words.py --bench BUILD/bench_index_lexical [--data DIR] [--sizes 150000,457814,1000000]
+        [--target DIR] [--bm25s] [--out F.json]
+    python bench/words.py --from F.json [--plot F.svg] [--table F.md]
 
-Peers are Tantivy and bm25s (PyPI). Documents are posts of shared data (tweets; with --irc the IRC messages too).
-kith's analysis makes the terms for all: bench_index_lexical --terms writes them, and the peers index those by
-white space. Queries are 2, 3 and 5 different words of random posts, OR and AND, 500 each way. Each query runs three
-times in each engine, its best counts, in CPU time of the calling thread. Peers are called from Python; the time of Tantivy's fastest query is given as
-well, as an upper bound of what the call itself costs.
+The peer is Tantivy, called natively: bench/tantivy is built by cargo into --target (a folder outside the tree), and
+merged to one segment, its best state; --bm25s adds bm25s (PyPI, numba, in batches). kith's analysis makes the terms
+for all: bench_index_lexical --terms writes them, and peers index those by white space. Queries are 2, 3 and 5
+different words of random posts, OR and AND, 500 each way. Each query runs five times in each engine and its best
+counts, in CPU time of the calling thread.
+
+Documents are the tweets of shared data, then its IRC messages (457,814 together), then posts, questions, mails and
+speeches of its other sets; beyond those, earlier ones again with their words shuffled, which the result tells.
 """
-import argparse, gzip, json, os, random, subprocess, sys, tempfile, time
+import argparse, gzip, json, math, os, random, subprocess, sys, tempfile, time
+
+SETS = ["tweets", "irc", "tweets_multilang", "semeval_cqa", "stackexchange", "tatoeba", "rumoureval17", "mail_lists",
+        "parlspeech", "trecqa", "npl", "lisa", "cranfield", "cisi", "checkthat20", "stackfaq"]
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def posts(data, irc):
-    for name in ["tweets"] + (["irc"] if irc else []):
-        with gzip.open(os.path.join(data, name, "docs.jsonl.gz"), "rt") as f:
-            for line in f:
-                yield " ".join(json.loads(line)["text"].split())
+def read_set(folder):
+    for name in ("docs.jsonl.gz", "docs.jsonl"):
+        path = os.path.join(folder, name)
+        if os.path.exists(path):
+            with (gzip.open if name.endswith("gz") else open)(path, "rt") as f:
+                for line in f:
+                    text = " ".join(json.loads(line)["text"].split())
+                    if text:
+                        yield text
+
+
+def posts(data, n, seed=1):
+    """The first n posts, and how many of them are real."""
+    texts, rng = [], random.Random(seed)
+    for name in SETS:
+        for text in read_set(os.path.join(data, name)):
+            if len(texts) == n:
+                return texts, n
+            texts.append(text)
+    real = len(texts)
+    for i in range(n - real):
+        words = texts[i % real].split()
+        rng.shuffle(words)
+        texts.append(" ".join(words))
+    return texts, real
 
 
 def make_queries(docs, seed=1):
@@ -29,119 +58,146 @@ def make_queries(docs, seed=1):
     return out
 
 
-def table(times):
-    rows = {}
-    for key, us in times.items():
-        us.sort()
-        rows["%d %s" % key] = {"p50_us": round(us[len(us) // 2], 2), "p99_us": round(us[len(us) * 99 // 100], 2),
-                               "mean_us": round(sum(us) / len(us), 2)}
-    return rows
+def rows_of(groups):
+    return {"%d %s" % (q["words"], q["mode"].upper()): {k: q[k] for k in ("p50_us", "p99_us", "mean_us")}
+            for q in groups if q}
 
 
-def best_of(run, times=3):
-    best = float("inf")
-    for _ in range(times):
-        t = time.thread_time_ns()
-        run()
-        best = min(best, time.thread_time_ns() - t)
-    return best / 1000
+def run_json(*args):
+    return json.loads(subprocess.run(args, check=True, capture_output=True, text=True).stdout)
 
 
-def run_tantivy(docs, queries, where):
-    import tantivy
-    b = tantivy.SchemaBuilder()
-    b.add_text_field("t", stored=False, tokenizer_name="whitespace", index_option="freq")
-    schema = b.build()
-    index = tantivy.Index(schema, path=where)
-    writer = index.writer(heap_size=500_000_000, num_threads=1)
-    t = time.process_time()
-    for d in docs:
-        doc = tantivy.Document()
-        doc.add_text("t", " ".join(d))
-        writer.add_document(doc)
-    writer.commit()
-    writer.wait_merging_threads()
-    build = time.process_time() - t
-    index.reload()
-    s = index.searcher()
-    times, fastest = {}, float("inf")
-    for mode, words in queries:
-        occur = tantivy.Occur.Must if mode == "and" else tantivy.Occur.Should
-        q = tantivy.Query.boolean_query([(occur, tantivy.Query.term_query(schema, "t", w, "freq")) for w in words])
-        us = best_of(lambda: s.search(q, 10, count=False))
-        fastest = min(fastest, us)
-        times.setdefault((len(words), mode), []).append(us)
-    postings = sum(os.path.getsize(os.path.join(where, f)) for f in os.listdir(where) if f.endswith(".idx"))
-    return {"build_s": round(build, 2), "segments": s.num_segments, "postings_bytes": postings,
-            "fastest_query_us": round(fastest, 2), "queries": table(times)}
+def build_tantivy(target):
+    """The peer's program, or None where cargo cannot make it."""
+    env = dict(os.environ, CARGO_TARGET_DIR=target, RUSTFLAGS="-C target-cpu=native")
+    make = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path",
+            os.path.join(HERE, "tantivy", "Cargo.toml")]
+    try:
+        subprocess.run(make, check=True, env=env)
+    except (OSError, subprocess.CalledProcessError) as e:
+        print("bench/words: no Tantivy: %s" % e)
+        return None
+    return os.path.join(target, "release", "tantivy-bench")
 
 
 def run_bm25s(docs, queries):
-    """In batches, as it is meant to be used (its numba backend, one thread): only means."""
     import bm25s
     ids = {}
     corpus = [[ids.setdefault(w, len(ids)) for w in d] for d in docs]
     t = time.process_time()
     r = bm25s.BM25(k1=0.9, b=0.6, backend="numba")
     r.index(bm25s.tokenization.Tokenized(ids=corpus, vocab=ids), show_progress=False)
-    build = time.process_time() - t
-    groups = {}
-    for mode, words in queries:
-        if mode == "or":
-            groups.setdefault("%d or" % len(words), []).append([ids[w] for w in words])
-    rows = {}
-    for name, group in groups.items():
-        batch = bm25s.tokenization.Tokenized(ids=group, vocab=ids)
-        us = best_of(lambda: r.retrieve(batch, k=10, show_progress=False, n_threads=1))
-        rows[name] = {"mean_us": round(us / len(group), 2)}
+    build, rows = time.process_time() - t, {}
+    for n in (2, 3, 5):
+        group = [[ids[w] for w in words] for mode, words in queries if mode == "or" and len(words) == n]
+        batch, best = bm25s.tokenization.Tokenized(ids=group, vocab=ids), float("inf")
+        for _ in range(3):
+            t = time.thread_time_ns()
+            r.retrieve(batch, k=10, show_progress=False, n_threads=1)
+            best = min(best, time.thread_time_ns() - t)
+        rows["%d OR" % n] = {"mean_us": round(best / 1000 / len(group), 2)}
     return {"build_s": round(build, 2), "queries": rows}
 
 
-def run_kith(bench, texts, queries, where):
-    path = os.path.join(where, "queries")
-    with open(path, "w") as f:
-        for mode, words in queries:
-            f.write(("+" if mode == "and" else "") + " ".join(words) + "\n")
-    out = json.loads(subprocess.run([bench, texts, path, "3"], check=True, capture_output=True, text=True).stdout)
-    for state in ("live", "loaded"):
-        out[state] = {"%d %s" % (q["words"], q["mode"]): {k: q[k] for k in ("p50_us", "p99_us", "mean_us")}
-                      for q in out[state] if q}
+def run_size(a, n, tantivy):
+    texts, real = posts(a.data, n)
+    with tempfile.TemporaryDirectory() as where:
+        paths = {name: os.path.join(where, name) for name in ("texts", "terms", "queries", "tantivy")}
+        with open(paths["texts"], "w") as f:
+            f.write("\n".join(texts) + "\n")
+        with open(paths["terms"], "w") as f:
+            subprocess.run([a.bench, "--terms", paths["texts"]], check=True, stdout=f)
+        with open(paths["terms"]) as f:
+            docs = [line.split() for line in f]
+        queries = make_queries(docs)
+        with open(paths["queries"], "w") as f:
+            f.writelines(("+" if mode == "and" else "") + " ".join(words) + "\n" for mode, words in queries)
+        k = run_json(a.bench, paths["texts"], paths["queries"], "5")
+        k["live"], k["loaded"] = rows_of(k["live"]), rows_of(k["loaded"])
+        k["build_s"] = round((k["analyze_us_a_doc"] + k["insert_us_a_doc"]) * n / 1e6, 2)
+        out = {"docs": n, "real": real, "kith": k}
+        if tantivy:
+            os.mkdir(paths["tantivy"])
+            t = run_json(tantivy, paths["terms"], paths["queries"], "5", paths["tantivy"])
+            t["queries"] = rows_of(t["queries"])
+            out["tantivy"] = t
+        if a.bm25s:
+            out["bm25s"] = run_bm25s(docs, queries)
     return out
+
+
+def series(size):
+    out = [("after a restart", size["kith"]["loaded"]), ("built post by post", size["kith"]["live"])]
+    return out + ([("Tantivy", size["tantivy"]["queries"])] if "tantivy" in size else [])
+
+
+def table(result):
+    out = []
+    for size in result:
+        names = [name for name, _ in series(size)]
+        peer = names[-1] == "Tantivy"
+        out += ["", "| {:,} | kith, {} | kith, {} | {} |".format(size["docs"], *names[:2], "Tantivy | faster" if peer
+                                                                  else ""), "| --- " * (5 if peer else 3) + "|"]
+        for q in size["kith"]["live"]:
+            cells = ["%.1f / %.1f / %.0f" % (r[q]["mean_us"], r[q]["p50_us"], r[q]["p99_us"]) for _, r in series(size)]
+            if peer:
+                t = size["tantivy"]["queries"][q]["mean_us"]
+                cells.append("%.1f × / %.1f ×" % tuple(t / r[q]["mean_us"] for _, r in series(size)[:2]))
+            out.append("| %s | %s |" % (q, " | ".join(cells)))
+    return "\n".join(out) + "\n"
+
+
+def plot(result):
+    """Mean microseconds a query, a panel a size, logarithmic."""
+    colour, wide, high, left = ["#0b6", "#6c9", "#c53"], 300, 190, 46
+    out = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="268" font-family="sans-serif" font-size="11">'
+           % (left + wide * len(result) + 10), '<rect width="100%" height="100%" fill="#fff"/>']
+    def y(us):
+        return 30 + high - high * math.log10(max(us, 1)) / 3
+    for us in (1, 10, 100, 1000):
+        out.append('<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="#ddd"/><text x="4" y="%.1f">%d µs</text>'
+                   % (left, left + wide * len(result), y(us), y(us), y(us) + 4, us))
+    for i, size in enumerate(result):
+        x0 = left + wide * i
+        out.append('<text x="%d" y="18" font-weight="bold">%s posts</text>' % (x0 + 8, format(size["docs"], ",")))
+        for j, q in enumerate(size["kith"]["live"]):
+            for k, (_, rows) in enumerate(series(size)):
+                top, x = y(rows[q]["mean_us"]), x0 + 8 + j * 48 + k * 13
+                out.append('<rect x="%d" y="%.1f" width="12" height="%.1f" fill="%s"/>' % (x, top, 30 + high - top,
+                                                                                         colour[k]))
+            out.append('<text x="%d" y="%d">%s</text>' % (x0 + 8 + j * 48, 30 + high + 15, q))
+    for k, (name, _) in enumerate(series(result[0])):
+        out.append('<rect x="%d" y="248" width="12" height="12" fill="%s"/><text x="%d" y="258">%s</text>'
+                   % (left + 8 + k * 190, colour[k], left + 24 + k * 190, name if k == 2 else "kith, " + name))
+    return "\n".join(out + ["</svg>", ""])
 
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument("--bench", required=True)
+    a.add_argument("--bench")
+    a.add_argument("--from", dest="source")
     a.add_argument("--data", default=os.environ.get("KITH_DATA", "../shared/data"))
-    a.add_argument("--docs", type=int, default=150000)
-    a.add_argument("--irc", action="store_true")
-    a.add_argument("--out")
+    a.add_argument("--sizes", default="150000,457814,1000000")
+    a.add_argument("--target", default=os.path.expanduser("~/.cache/kith/bench-tantivy"))
+    a.add_argument("--bm25s", action="store_true")
+    for name in ("--out", "--plot", "--table"):
+        a.add_argument(name)
     a = a.parse_args()
-    if not os.path.isdir(os.path.join(a.data, "tweets")):
+    if a.source:
+        with open(a.source) as f:
+            result = json.load(f)
+    elif not os.path.isdir(os.path.join(a.data, "tweets")):
         print("bench/words: no data at %s: skipped" % a.data)
         return 0
-    with tempfile.TemporaryDirectory() as where:
-        texts = os.path.join(where, "texts")
-        with open(texts, "w") as f:
-            for i, text in enumerate(posts(a.data, a.irc)):
-                if i == a.docs:
-                    break
-                f.write(text + "\n")
-        terms = subprocess.run([a.bench, "--terms", texts], check=True, capture_output=True, text=True).stdout
-        docs = [line.split() for line in terms.split("\n")[:-1]]
-        queries = make_queries(docs)
-        os.mkdir(os.path.join(where, "tantivy"))
-        result = {"docs": len(docs), "kith": run_kith(a.bench, texts, queries, where)}
-        try:
-            result["tantivy"] = run_tantivy(docs, queries, os.path.join(where, "tantivy"))
-            result["bm25s"] = run_bm25s(docs, queries)
-        except ImportError as e:
-            print("bench/words: %s: peer skipped" % e, file=sys.stderr)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if a.out:
-        with open(a.out, "w") as f:
-            f.write(text + "\n")
+    else:
+        tantivy = build_tantivy(a.target)
+        result = [run_size(a, int(n), tantivy) for n in a.sizes.split(",")]
+    for path, text in ((a.out, json.dumps(result, indent=1)), (a.plot, plot(result)), (a.table, table(result))):
+        if path:
+            with open(path, "w") as f:
+                f.write(text)
+    if not (a.out or a.plot or a.table):
+        print(json.dumps(result, indent=1))
     return 0
 
 
