@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -210,6 +211,62 @@ static void a_wrong_vector_never_comes_through(void **state) {
     }
 }
 
+/* ---- threads ---- */
+
+static err pure_embed(void *self, const embed_ask *ask, float *out, embed_usage *usage) {
+    (void)self, (void)usage;
+    memset(out, 0, ask->count * DIM * sizeof *out);
+    for (size_t i = 0; i < ask->count; i++)
+        out[i * DIM + hash64(ask->texts[i].ptr, ask->texts[i].len, 0) % DIM] = 1;
+    return OK;
+}
+
+typedef struct asker {
+    provider *p;
+    uint64_t seed;
+    thread t;
+} asker;
+
+static void ask_many(void *arg) {
+    asker *a = arg;
+    rng r;
+    rng_seed(&r, a->seed);
+    for (int i = 0; i < 1500; i++) {
+        char z[32];
+        float v[2 * DIM];
+        str t[2] = {{z, (size_t)snprintf(z, sizeof z, "text %u", rng_below(&r, 300))}, STR("same")};
+        if (rng_below(&r, 10) == 0) provider_forget(a->p, t[0]);
+        bool query = rng_below(&r, 2);
+        err rc = query ? provider_embed_query(a->p, t[0], v, NULL)
+                       : provider_embed(a->p, t, 2, EMBED_DOCUMENT, v, NULL);
+        KITH_ASSERT(rc == OK && right(v, t[0]) && (query || right(v + DIM, t[1])));
+    }
+}
+
+static void many_threads_one_provider(void **state) {
+    (void)state;
+    static const provider_ops ops = {.embed = pure_embed, .close = scripted_close};
+    provider_info info = {
+        .kind = "pure", .space = "pure/x/128/cosine", .dim = DIM, .texts_max = 256};
+    char dir[] = "/tmp/kith-provider-XXXXXX", cmd[64];
+    assert_non_null(mkdtemp(dir));
+    provider_config c = {.cache_bytes = 60000, .cache_dir = dir, .disk_bytes = 100000};
+    provider *p;
+    asker a[4];
+    assert_int_equal(provider_make(&ops, NULL, &info, &c, &p), OK);
+    for (size_t i = 0; i < COUNT_OF(a); i++) {
+        a[i] = (asker){.p = p, .seed = i + 1};
+        assert_int_equal(thread_start(&a[i].t, "asker", ask_many, &a[i]), OK);
+    }
+    for (size_t i = 0; i < COUNT_OF(a); i++) thread_join(&a[i].t);
+    provider_stats st;
+    provider_stats_get(p, &st);
+    assert_true(st.cache_hits > 0 && st.cache_disk_hits > 0 && st.errors == 0);
+    provider_close(p);
+    snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
+    assert_int_equal(system(cmd), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mock_geometry),
@@ -219,6 +276,7 @@ int main(void) {
         cmocka_unit_test(what_was_paid_for_is_kept_when_a_call_fails),
         cmocka_unit_test(a_call_stays_within_its_tokens),
         cmocka_unit_test(a_wrong_vector_never_comes_through),
+        cmocka_unit_test(many_threads_one_provider),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
