@@ -380,12 +380,51 @@ static void other_history(void **state) {
     end(&f);
 }
 
+/* Restoring and checking with each allocation failing once: an error and no directory, or all is well. */
+static void no_memory(void **state) {
+    (void)state;
+    fixture f;
+    begin(&f);
+    for (uint32_t i = 0; i < 20; i++) put(&f, i);
+    settle(&f);
+    snapshot(&f);
+    archive_stop(f.a);
+    state_sum want = state_of(f.s);
+    shard_close(f.s);
+    char into[128], command[320];
+    int failed = 0, clean = 0;
+    snprintf(into, sizeof into, "%s/into", f.root);
+    snprintf(command, sizeof command, "rm -rf '%s' '%s.restoring'", into, into);
+    for (long n = 1; clean < 3 && n < 20000; n += n < 60 ? 1 : 17) {
+        restore_result out;
+        archive_summary sum;
+        restore_options o = {.url = f.url, .into = into, .master = &f.m};
+        mem_fail_after(n);
+        err rc = archive_restore(&o, &out);
+        mem_fail_after(0);
+        assert_true(rc == OK || rc == ERR_NO_MEMORY);
+        assert_true(fs_exists(fs_real(), into) == (rc == OK));
+        mem_fail_after(n);
+        err checked =
+            archive_check(&(check_options){.url = f.url, .master = &f.m, .deep = true}, &sum);
+        mem_fail_after(0);
+        if (checked == OK && rc == OK) assert_int_equal(sum.problems, 0);
+        failed += rc != OK;
+        clean += rc == OK && checked == OK;
+        if (clean == 3) same_state(want, restored_state(&f, "into"));
+        assert_int_equal(system(command), 0);
+    }
+    assert_true(failed > 50 && clean == 3);
+    f.s = open_shard(&f, f.data);
+    f.a = NULL;
+    end(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(comes_back),
-        cmocka_unit_test(erased_for_ever),
-        cmocka_unit_test(damage),
-        cmocka_unit_test(other_history),
+        cmocka_unit_test(comes_back), cmocka_unit_test(erased_for_ever),
+        cmocka_unit_test(damage),     cmocka_unit_test(other_history),
+        cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

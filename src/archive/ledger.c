@@ -33,7 +33,9 @@ err erasure_of(const journal_record *r, erasure *out) {
         out->has_entry = m->has_key;
     }
     arena_deinit(&a);
-    return OK;
+    return m ? OK
+             : err_set(ERR_NO_MEMORY, "record %llu: its erasure cannot be read now",
+                       (unsigned long long)r->lsn);
 }
 
 static void object_of(uint64_t lsn, char out[NAME_BYTES]) {
@@ -65,6 +67,10 @@ static err read_one(vault *v, const char *tail, erasure *out) {
     err rc = json_parse(str_from(p, n), &doc);
     yyjson_val *root = yyjson_doc_get_root(doc);
     str user = json_str(yyjson_obj_get(root, "user"));
+    if (rc == ERR_NO_MEMORY) {
+        mem_free(p);
+        return rc;
+    }
     if (rc != OK || user.len > POST_NAME_MAX) {
         rc = err_set(ERR_CORRUPT, "archive object %s: not an erasure", name);
     } else {

@@ -109,10 +109,12 @@ err manifest_get(vault *v, const char *id, manifest *out) {
     snprintf(name, sizeof name, "manifests/%s", id);
     TRY(vault_get(v, name, &p, &n));
     str text = str_from(p, n);
-    bool good = json_parse(text, &doc) == OK && parse(yyjson_doc_get_root(doc), out) &&
+    err rc = json_parse(text, &doc);
+    bool good = rc == OK && parse(yyjson_doc_get_root(doc), out) &&
                 signature_good(v, text, yyjson_doc_get_root(doc)) && strcmp(out->id, id) == 0;
     yyjson_doc_free(doc);
     mem_free(p);
+    if (rc == ERR_NO_MEMORY) return rc;
     return good ? OK
                 : err_set(ERR_CORRUPT, "archive object %s: not a manifest that we signed", name);
 }

@@ -48,7 +48,9 @@ static err make(vault *v, const vault_options *o) {
 static err parse(vault *v, str text, const vault_options *o) {
     yyjson_doc *doc;
     uint8_t wrapped[SEAL_WRAPPED];
-    if (json_parse(text, &doc) != OK)
+    err rc = json_parse(text, &doc);
+    if (rc == ERR_NO_MEMORY) return rc;
+    if (rc != OK)
         return err_set(ERR_CORRUPT, "archive %s: %s is damaged", object_name(v->store), META);
     yyjson_val *root = yyjson_doc_get_root(doc), *space = yyjson_obj_get(root, "space");
     bool good =
@@ -64,8 +66,10 @@ static err parse(vault *v, str text, const vault_options *o) {
     if (good) TRY(seal_unwrap(o->master, META, wrapped, v->key));
     strbuf b;
     strbuf_init(&b, META_MAX);
-    good = good && meta_text(v, wrapped, &b) == OK && str_eq(strbuf_str(&b), text);
+    rc = good ? meta_text(v, wrapped, &b) : OK;
+    good = good && rc == OK && str_eq(strbuf_str(&b), text);
     strbuf_deinit(&b);
+    if (rc == ERR_NO_MEMORY) return rc;
     return good ? OK
                 : err_set(ERR_CORRUPT, "archive %s: %s is damaged", object_name(v->store), META);
 }

@@ -101,7 +101,8 @@ static err look(walk *w, const char *key) {
     char path[PATH_BYTES];
     if (!may_hold(w->prefix, str_of(key))) return OK;
     TRY(path_of(w->d, key, path));
-    if (push_dir(w, key, path) == OK) return OK;
+    err listed = push_dir(w, key, path);
+    if (listed != ERR_NOT_FOUND) return listed; /* a file is "not a directory" */
     if (!str_starts(str_of(key), w->prefix)) return OK;
     file *f;
     object_info o = {.key = key};

@@ -37,6 +37,8 @@ struct keyring {
     strmap *users; /* hash to entry; live ones */
     uint64_t *versions;
     size_t version_cap;
+    uint8_t nonce[SEAL_NONCE - 8]; /* random, of this opening */
+    uint64_t sealed;               /* bodies since: the rest of the nonce; atomic */
 };
 
 static err damaged(const keyring *k, uint32_t entry) {
@@ -187,6 +189,7 @@ err keyring_open(fs *disk, const char *path, const seal_master *m, keyring **out
         mem_free(k);
         return rc;
     }
+    seal_random(k->nonce, sizeof k->nonce);
     k->path = mem_dup(path, strlen(path) + 1);
     k->users = strmap_new();
     rc = k->path && k->users ? room(k, 1) : ERR_NO_MEMORY;
@@ -317,7 +320,10 @@ err keyring_seal(keyring *k, uint32_t entry, str ad, str body, uint8_t *out) {
     memset(out, 0, 8);
     out[1] = 1;
     le32_put(out + 4, entry);
-    seal_box(key, ad, body, out + 8);
+    uint8_t nonce[SEAL_NONCE];
+    memcpy(nonce, k->nonce, sizeof k->nonce);
+    le64_put(nonce + sizeof k->nonce, __atomic_fetch_add(&k->sealed, 1, __ATOMIC_RELAXED));
+    seal_box_nonce(key, ad, body, nonce, out + 8);
     sodium_memzero(key, sizeof key);
     return OK;
 }

@@ -1,6 +1,7 @@
 /* Keys, boxes, signatures: thin words over libsodium, so that nobody else picks a nonce.
  *
- * A nonce is 192 random bits: two that are equal never happen, so no counter has to be kept anywhere.
+ * A nonce is 192 random bits: two that are equal never happen, so no counter has to be kept anywhere. Who seals very
+ * many takes 128 random bits once and counts in the rest: random bits are a system call each time.
  * Everything derived names its purpose, so one key never does two works.
  */
 #include "seal/seal.h"
@@ -65,7 +66,14 @@ void seal_derive(const uint8_t key[SEAL_KEY], const char *purpose, uint8_t out[S
 }
 
 void seal_box(const uint8_t key[SEAL_KEY], str ad, str plain, uint8_t *out) {
-    randombytes_buf(out, SEAL_NONCE);
+    uint8_t nonce[SEAL_NONCE];
+    randombytes_buf(nonce, sizeof nonce);
+    seal_box_nonce(key, ad, plain, nonce, out);
+}
+
+void seal_box_nonce(const uint8_t key[SEAL_KEY], str ad, str plain, const uint8_t nonce[SEAL_NONCE],
+                    uint8_t *out) {
+    memcpy(out, nonce, SEAL_NONCE);
     crypto_aead_xchacha20poly1305_ietf_encrypt(out + SEAL_NONCE, NULL, bytes(plain), plain.len,
                                                bytes(ad), ad.len, NULL, out, key);
 }

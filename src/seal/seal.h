@@ -41,6 +41,9 @@ MUST_USE err seal_unwrap(const seal_master *m, const char *purpose,
 
 /* out: nonce, bytes, tag: n + SEAL_OVERHEAD. `ad` is checked with it and not in it. */
 void seal_box(const uint8_t key[SEAL_KEY], str ad, str plain, uint8_t *out);
+/* The same with a nonce of the caller's, who must never give one twice with the same key. */
+void seal_box_nonce(const uint8_t key[SEAL_KEY], str ad, str plain, const uint8_t nonce[SEAL_NONCE],
+                    uint8_t *out);
 /* out: boxed.len - SEAL_OVERHEAD bytes. False: changed, cut, or of another key or place. */
 MUST_USE bool seal_unbox(const uint8_t key[SEAL_KEY], str ad, str boxed, uint8_t *out);
 
