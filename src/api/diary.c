@@ -73,7 +73,7 @@ static bool forget(diary *d, uint32_t today) {
     for (size_t i = 0; i < had; i++)
         if (d->pages[i].day + d->keep >= today && d->pages[i].day <= today + 1)
             d->pages[kept++] = d->pages[i];
-    sodium_memzero(d->pages + kept, (had - kept) * sizeof *d->pages);
+    if (kept < had) sodium_memzero(d->pages + kept, (had - kept) * sizeof *d->pages);
     d->count = kept;
     return kept < had;
 }
