@@ -2,9 +2,11 @@
  *
  * A walk keeps one pool of the best `ef` nodes, sorted, and follows the links of the best one not yet
  * followed until all in the pool are. For each node it (1) reads the links, drops those seen, and
- * prefetches the codes of the rest, all before any is scored; (2) prefetches the links of the node that
- * will likely be next; (3) scores four codes at a time; (4) lets a SIMD comparison pick those that beat
- * the pool's worst; (5) inserts these few. Memory latency is thus paid once a hop, not once a neighbour.
+ * prefetches the codes of the first AHEAD; (2) prefetches the links of the node that will likely be next;
+ * (3) scores SCORED codes while as many more are on their way; (4) lets a SIMD comparison pick those that
+ * beat the pool's worst; (5) inserts these few. Memory latency is thus paid once a hop, not once a neighbour.
+ * (Asking for all codes of a hop at once fills the processor's list of outstanding lines, and it waits there
+ * with nothing to do; docs/index.md has the figures.)
  *
  * The pool's best are then scored with half-precision vectors (rerank): 4-bit codes put the
  * true 10 nearest among their own best 30 nearly always (docs/index.md).
@@ -27,6 +29,8 @@
 #define RERANK_LEAST 12u  /* and that are, at least, or k */
 #define RERANK_AHEAD 4u   /* vectors prefetched before the one being scored */
 #define SURE         3.0f /* standard deviations */
+#define AHEAD        16u  /* codes of a hop asked for before the first is scored, */
+#define SCORED       8u   /* and then as many as are scored at a time */
 #define SCAN_BATCH   64u  /* codes scored at once in a scan */
 #define POOL_MAX     HNSW_EF_MAX
 #define SCAN_MIN     2000u /* so few matches are always scanned */
@@ -103,11 +107,21 @@ static size_t links_fresh(const hnsw *h, uint32_t id, uint64_t *seen, uint32_t *
         codes[n] = code;
         n += !(word & bit);
         seen[to >> 6] = word | bit;
-        if (word & bit) continue;
-        __builtin_prefetch(code, 0, 3);
-        if (stride > 64) __builtin_prefetch(code + 64, 0, 3);
+        if ((word & bit) || n > AHEAD) continue; /* score_ahead asks for those */
+        __builtin_prefetch(code, 0, 2);
+        if (stride > 64) __builtin_prefetch(code + 64, 0, 2);
     }
     return n;
+}
+
+/* Scores codes, the first AHEAD of which are on their way; asks for as many more as it scores at a time. */
+static void score_ahead(const hnsw *h, const codes_query *q, const uint8_t **codes, size_t n,
+                        float *score) {
+    for (size_t i = 0; i < n; i += SCORED) {
+        for (size_t j = i + AHEAD; j < MIN(i + AHEAD + SCORED, n); j++)
+            prefetch(codes[j], h->code_stride);
+        codes_score(q, codes + i, MIN(SCORED, n - i), score + i);
+    }
 }
 
 /* The first place from `at` on whose links were not followed; count when none. */
@@ -130,7 +144,7 @@ static size_t walk_hop(const hnsw *h, const codes_query *q, hnsw_scratch *s, con
     size_t next = pool_next(p, at + 1);
     size_t links_size = h->link_stride * sizeof(uint32_t);
     if (next < p->count) prefetch(node_links(h, p->id[next]), links_size);
-    codes_score(q, codes, n, score);
+    score_ahead(h, q, codes, n, score);
     if (g->found) {
         size_t m = vec_above(score, n, pool_threshold(g->found), better);
         for (size_t i = 0; i < m; i++)
@@ -195,13 +209,29 @@ static void scan_node(scan_batch *b, uint32_t id) {
     if (b->n == SCAN_BATCH) scan_flush(b);
 }
 
+/* The best by code among all nodes, in the order of memory. Free slots are told apart at the end. */
+static void scan_all(const hnsw *h, hnsw_scratch *s) {
+    const uint8_t *codes[SCAN_BATCH];
+    float score[SCAN_BATCH];
+    uint16_t better[SCAN_BATCH];
+    for (uint32_t at = 0; at < h->top; at += SCAN_BATCH) { /* a chunk holds whole batches */
+        size_t n = MIN(SCAN_BATCH, h->top - at);
+        const uint8_t *first = node_code(h, at);
+        for (size_t i = 0; i < n; i++) codes[i] = first + (i << h->code_shift);
+        codes_score(&s->query, codes, n, score);
+        size_t m = vec_above(score, n, pool_threshold(&s->found), better);
+        for (size_t i = 0; i < m; i++)
+            if (*node_doc(h, at + better[i]) != NONE)
+                hnsw_pool_add(&s->found, score[better[i]], at + better[i]);
+    }
+}
+
 /* The best by code among all nodes with a matching doc. */
 static void scan(const hnsw *h, const hnsw_query *q, size_t keep, hnsw_scratch *s) {
     scan_batch b = {.h = h, .q = &s->query, .to = &s->found};
     pool_open(&s->found, keep);
     if (!q->filter) {
-        for (uint32_t id = 0; id < h->top; id++)
-            if (*node_doc(h, id) != NONE) scan_node(&b, id);
+        scan_all(h, s);
     } else {
         memset(s->seen, 0, bits_words(h->top) * sizeof *s->seen);
         size_t docs = MIN(q->filter_docs, h->doc_cap);
@@ -354,7 +384,7 @@ err hnsw_search(const hnsw *h, const float *query, const hnsw_query *q, hnsw_scr
     TRY(hnsw_scratch_fit(h, s, MAX(MAX(r.pool, r.found), rerank_max(q))));
     TRY(hnsw_unit(h->o.dim, query, s->unit));
     codes_query_set(h->model, s->unit, &s->query, s->tmp);
-    if (!scan_is_cheaper(h, matches, ef) && search_walk(h, q, r, s, out, n)) return OK;
+    if (!q->scan && !scan_is_cheaper(h, matches, ef) && search_walk(h, q, r, s, out, n)) return OK;
     scan(h, q, rerank_max(q), s);
     rerank(h, q, &s->found, s->found.count, s->unit, out, n);
     return OK;

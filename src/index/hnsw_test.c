@@ -165,6 +165,7 @@ static void deletes_leave_a_good_graph(void **state) {
     assert_int_equal(hnsw_new(&(hnsw_options){.dim = 64, .seed = 1}, &fresh), OK);
     for (uint32_t i = 1; i < base.n; i += 2)
         assert_int_equal(hnsw_insert(fresh, i, row(&base, i)), OK);
+    assert_true(recall(h, &queries, (hnsw_query){.k = 10, .scan = true}) > 0.995);
     double after = recall(h, &queries, top(10)), anew = recall(fresh, &queries, top(10));
     print_message("half deleted: recall %.4f, fresh %.4f\n", after, anew);
     assert_true(after >= anew - 0.01 && after >= 0.95);
