@@ -11,6 +11,7 @@ enum {
     APPLY_BYTES_MAX = 8 << 20, /* bodies of one transaction */
     VECTOR_QUEUE_MAX = 1024,   /* vectors on their way to the graph, */
     PLAN_BATCH_MAX = 32,       /* of them planned side by side, */
+    PLAN_ALONE = 64,           /* batches without helpers after waiting long for one, */
     PLAN_HELPERS_MAX = 3,      /* by so many threads besides the one that links */
     SNAPSHOT_RECORDS = 50000,  /* a snapshot after so many records, */
     SNAPSHOT_IDLE_MS = 300000, /* or so long after the first record it lacks, */
@@ -29,17 +30,20 @@ typedef struct vector_job {
 typedef struct vector_plans {
     pool *helpers; /* NULL on a single core */
     unsigned helper_count;
+    unsigned alone; /* batches still to be planned without them: the cores are busy elsewhere */
     vector_job jobs[PLAN_BATCH_MAX];
     err rc[PLAN_BATCH_MAX];
     hnsw_draft *drafts[PLAN_BATCH_MAX];
     hnsw_scratch *scratch[PLAN_HELPERS_MAX + 1];
     unsigned count;
     unsigned next; /* atomic: the job that is planned next */
-    unsigned turn; /* atomic: the scratch that the next helper takes */
     /* guarded by mu */
     mutex mu;
     cond done;
-    unsigned busy; /* helpers at work */
+    bool open; /* a helper that comes may begin: one that the system lets run too late does not */
+    unsigned asked; /* helpers called that have not come yet */
+    unsigned turn;  /* helpers that began in this batch: each has its own scratch */
+    unsigned busy;  /* helpers at work */
 } vector_plans;
 
 /* What the graph holds of a document, by doc; guarded by vec_writer. */

@@ -119,27 +119,47 @@ static void plan_some(shard *s, hnsw_scratch *scratch) {
 static void plan_help(void *arg) {
     shard *s = arg;
     vector_plans *p = s->plans;
-    unsigned turn = __atomic_fetch_add(&p->turn, 1, __ATOMIC_RELAXED);
-    plan_some(s, p->scratch[1 + turn]);
     mutex_lock(&p->mu);
-    if (--p->busy == 0) cond_signal(&p->done);
+    p->asked--;
+    if (p->open) {
+        hnsw_scratch *scratch = p->scratch[++p->turn];
+        p->busy++;
+        mutex_unlock(&p->mu);
+        plan_some(s, scratch);
+        mutex_lock(&p->mu);
+        if (--p->busy == 0) cond_signal(&p->done);
+    }
     mutex_unlock(&p->mu);
 }
 
+/* At most helper_count come in one batch: those asked before and not yet there are not asked again. */
+static void helpers_call(shard *s) {
+    vector_plans *p = s->plans;
+    unsigned want = p->count > 1 && !p->alone ? MIN(p->helper_count, p->count - 1) : 0;
+    mutex_lock(&p->mu);
+    p->open = true;
+    p->turn = 0;
+    while (p->asked < want && pool_submit(p->helpers, plan_help, s) == OK) p->asked++;
+    mutex_unlock(&p->mu);
+}
+
+/* A helper that the system took off its core in the middle of a plan holds everyone up; when that happens the
+ * cores are busy with other work, and this thread goes on alone for a while. */
 static void plan_all(shard *s) {
     vector_plans *p = s->plans;
-    p->next = p->turn = 0;
-    p->busy = p->count > 1 ? MIN(p->helper_count, p->count - 1) : 0;
+    p->next = 0;
     rwlock_read(&s->vectors_lock);
-    for (unsigned i = 0, n = p->busy; i < n; i++) {
-        err rc = pool_submit(p->helpers, plan_help, s);
-        KITH_ASSERT(rc == OK); /* the queue holds one for each, and all have ended */
-    }
+    helpers_call(s);
+    uint64_t start = clock_mono_ns();
     plan_some(s, p->scratch[0]);
+    uint64_t planned = clock_mono_ns();
     mutex_lock(&p->mu);
+    p->open = false;
     while (p->busy) cond_wait(&p->done, &p->mu);
     mutex_unlock(&p->mu);
     rwlock_unlock(&s->vectors_lock);
+    bool late = clock_mono_ns() - planned > planned - start;
+    p->alone = p->alone ? p->alone - 1 : late ? PLAN_ALONE : 0;
 }
 
 /* ---- into the graph ---- */
