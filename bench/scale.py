@@ -5,7 +5,8 @@
 
 Texts: tweets and IRC of KITH_DATA. Vectors: the rows of V.fvecs (made by `kith embed`, or any of the model's
 dimension); when there are fewer rows than posts they are taken again with small noise, and the output says so.
-Queries: three rarer words of a post (words), and sentences not asked before and asked again (hybrid).
+Queries, when the import's snapshot is written: three words of a post (words); the first 120 characters and the first
+seven words of posts, not asked before and asked again (hybrid).
 """
 import argparse
 import array
@@ -134,6 +135,18 @@ def load(server, args, rows):
     return n, took, tail, sample, s
 
 
+def settle(server):
+    """Until the process does nothing: the snapshot behind an import takes a core for seconds."""
+    def cpu():
+        with open(f"/proc/{server.p.pid}/stat") as f:
+            return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
+    for _ in range(120):
+        before = cpu()
+        time.sleep(1)
+        if cpu() - before <= 2:  # ticks of 10 ms
+            return
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--posts", type=int, default=450000)
@@ -145,14 +158,17 @@ def main():
     server = Server(args.model)
     try:
         n, took, tail, sample, status = load(server, args, rows)
+        settle(server)
         rng = random.Random(3)
         words = ["/v1/search?" + urllib.parse.urlencode({"mode": "words", "q": " ".join(rng.sample(t.split(), 3))})
                  for t in sample if len(t.split()) >= 6][:1000]
         hybrid = ["/v1/search?" + urllib.parse.urlencode({"q": t[:120]}) for t in rng.sample(sample, min(200, len(sample)))]
+        short = ["/v1/search?" + urllib.parse.urlencode({"q": " ".join(t.split()[:7])}) for t in rng.sample(sample, min(400, len(sample)))]
         result = {
             "posts": n, "vectors": "none given" if not rows else f"{min(rows.rows, n)} real, {max(0, n - rows.rows)} with noise",
             "posts_per_second": round(n / (took + tail)), "acknowledged_s": round(took, 1), "until_searchable_s": round(tail, 1),
             "words_3": timed(server, words), "hybrid_new_query": timed(server, hybrid), "hybrid_cached_query": timed(server, hybrid * 3),
+            "hybrid_new_7_words": timed(server, short), "hybrid_cached_7_words": timed(server, short * 3),
             "rss_mb": round(status["rss_bytes"] / 1e6),
             "memory_mb": {b["part"]: round(b.get("memory_bytes", 0) / 1e6, 1) for b in status["bytes"]},
             "disk_mb": {b["part"]: round(b.get("disk_bytes", 0) / 1e6, 1) for b in status["bytes"]},
