@@ -349,7 +349,8 @@ def a_bad_collector_slows_nobody():
             x.post(POSTS[0])
         pairs = [(timed_searches(plain, 60), timed_searches(k, 60)) for _ in range(5)]
         ratio = min(b / a for a, b in pairs)
-        check(ratio < 1.5, f"searches take {ratio:.2f} times as long beside a silent collector")
+        # Not a bound on speed: a search that waited for the collector would take its time-out, a thousand times as long.
+        check(ratio < 20, f"searches take {ratio:.2f} times as long beside a silent collector")
         for i in range(4):
             k.batch([{**p, "id": f"{p['id']}-{i}"} for p in POSTS])
         check(until("retries", lambda: value(metrics(k), 'kith_otlp_exports_total{result="retried"}')), "no retry was counted")
