@@ -10,68 +10,51 @@
 
 enum { TARGET_MAX = 4096, ERASE_TIMEOUT_MS = 300000 };
 
-typedef struct user_flags {
-    remote_flags r;
-    bool yes;
-} user_flags;
+/* One operation on a user, as a server is asked for it and as this process does it itself. */
+typedef struct user_call {
+    const char *method, *verb, *user;
+    str body; /* JSON; empty: none */
+    api_op op;
+    const void *request; /* of op */
+} user_call;
 
-static err call(const remote_flags *f, const char *method, const char *verb, const char *user,
-                http_reply *reply, remote *r) {
+static err call_server(remote *r, const user_call *c, strbuf *json) {
     strbuf target;
-    (void)f;
+    http_reply reply;
     strbuf_init(&target, TARGET_MAX);
     strbuf_addz(&target, "/v1/users/");
-    http_encode(&target, str_of(user));
-    strbuf_addf(&target, "/%s", verb);
-    bool post = strcmp(method, "POST") == 0;
-    http_ask ask = {.method = method,
+    http_encode(&target, str_of(c->user));
+    strbuf_addf(&target, "/%s", c->verb);
+    http_ask ask = {.method = c->method,
                     .target = target.ptr,
-                    .content_type = post ? "application/json" : NULL,
-                    .body = post ? STR("{\"who\":\"kith erase\"}") : (str){0},
+                    .content_type = c->body.len ? "application/json" : NULL,
+                    .body = c->body,
                     .timeout_ms = ERASE_TIMEOUT_MS};
-    err rc = target.rc == OK ? remote_call(r, &ask, reply) : target.rc;
+    err rc = target.rc == OK ? remote_call(r, &ask, &reply) : target.rc;
+    if (rc == OK) strbuf_add(json, reply.body);
     strbuf_deinit(&target);
     return rc;
 }
 
-static err erase(const remote_flags *f, const char *user, strbuf *json) {
+static err call(const remote_flags *f, const user_call *c, strbuf *json) {
     remote r;
-    http_reply reply;
     TRY(remote_open(f, false, &r));
-    err rc;
-    if (r.own) {
-        Kith__V1__EraseUserRequest q = KITH__V1__ERASE_USER_REQUEST__INIT;
-        q.id = (char *)(uintptr_t)user;
-        q.who = (char[]){"kith erase"};
-        rc = instance_invoke(r.own, API_OP_ERASE_USER, &q, json);
-    } else {
-        rc = call(f, "POST", "erase", user, &reply, &r);
-        if (rc == OK) strbuf_add(json, reply.body);
-    }
+    err rc = r.own ? instance_invoke(r.own, c->op, c->request, json) : call_server(&r, c, json);
     char why[512];
     snprintf(why, sizeof why, "%s", err_detail());
     remote_close(&r);
     return rc == OK ? json->rc : err_set(rc, "%s", why);
 }
 
-static err export(const remote_flags *f, const char *user, strbuf *json) {
-    remote r;
-    http_reply reply;
-    TRY(remote_open(f, false, &r));
-    err rc;
-    if (r.own) {
-        Kith__V1__ExportUserRequest q = KITH__V1__EXPORT_USER_REQUEST__INIT;
-        q.id = (char *)(uintptr_t)user;
-        q.who = (char[]){"kith export"};
-        rc = instance_invoke(r.own, API_OP_EXPORT_USER, &q, json);
-    } else {
-        rc = call(f, "GET", "export", user, &reply, &r);
-        if (rc == OK) strbuf_add(json, reply.body);
-    }
-    char why[512];
-    snprintf(why, sizeof why, "%s", err_detail());
-    remote_close(&r);
-    return rc == OK ? json->rc : err_set(rc, "%s", why);
+/* Calls and prints; returns the exit code. */
+static int say(const remote_flags *f, const user_call *c, size_t most) {
+    strbuf json;
+    strbuf_init(&json, most);
+    err rc = call(f, c, &json);
+    if (rc == OK) term_out(STR_FMT "\n", STR_ARG(strbuf_str(&json)));
+    int code = rc == OK ? 0 : term_fail(rc);
+    strbuf_deinit(&json);
+    return code;
 }
 
 static err check_user(args_spec *spec) {
@@ -81,13 +64,13 @@ static err check_user(args_spec *spec) {
 }
 
 int command_erase(int argc, char **argv) {
-    user_flags f = {.r = REMOTE_FLAGS_INIT};
+    remote_flags f = REMOTE_FLAGS_INIT;
+    bool yes = false;
     const arg args[] = {
-        REMOTE_ARGS(f.r),
-        {"master-key", ARG_STR, &f.r.master_key, "FILE", "64 hex digits", "KITH_MASTER_KEY_FILE"},
-        {"archive", ARG_STR, &f.r.archive, "URL", "the archive, when no server runs",
-         "KITH_ARCHIVE"},
-        {"yes", ARG_BOOL, &f.yes, NULL, "really", NULL},
+        REMOTE_ARGS(f),
+        {"master-key", ARG_STR, &f.master_key, "FILE", "64 hex digits", "KITH_MASTER_KEY_FILE"},
+        {"archive", ARG_STR, &f.archive, "URL", "the archive, when no server runs", "KITH_ARCHIVE"},
+        {"yes", ARG_BOOL, &yes, NULL, "really", NULL},
     };
     args_spec spec = {.command = "erase",
                       .usage = "kith erase [flags] --yes USER",
@@ -100,26 +83,29 @@ int command_erase(int argc, char **argv) {
                       .count = COUNT_OF(args),
                       .positional_min = 1,
                       .positional_max = 1};
-    strbuf json;
     err rc = args_parse(&spec, argc, argv);
     if (rc == ERR_CANCELLED) return 0;
     if (rc == OK) rc = check_user(&spec);
-    if (rc == OK && !f.yes)
+    if (rc == OK && !yes)
         rc = err_set(ERR_INVALID, "erase: this cannot be undone; say --yes to do it");
     if (rc != OK) return term_fail(rc);
-    strbuf_init(&json, MIB);
-    rc = erase(&f.r, spec.positional[0], &json);
-    if (rc == OK) term_out(STR_FMT "\n", STR_ARG(strbuf_str(&json)));
-    int code = rc == OK ? 0 : term_fail(rc);
-    strbuf_deinit(&json);
-    return code;
+    Kith__V1__EraseUserRequest q = KITH__V1__ERASE_USER_REQUEST__INIT;
+    q.id = (char *)(uintptr_t)spec.positional[0];
+    q.who = (char[]){"kith erase"};
+    user_call c = {.method = "POST",
+                   .verb = "erase",
+                   .user = q.id,
+                   .body = STR("{\"who\":\"kith erase\"}"),
+                   .op = API_OP_ERASE_USER,
+                   .request = &q};
+    return say(&f, &c, MIB);
 }
 
 int command_export(int argc, char **argv) {
-    user_flags f = {.r = REMOTE_FLAGS_INIT};
+    remote_flags f = REMOTE_FLAGS_INIT;
     const arg args[] = {
-        REMOTE_ARGS(f.r),
-        {"master-key", ARG_STR, &f.r.master_key, "FILE", "64 hex digits", "KITH_MASTER_KEY_FILE"},
+        REMOTE_ARGS(f),
+        {"master-key", ARG_STR, &f.master_key, "FILE", "64 hex digits", "KITH_MASTER_KEY_FILE"},
     };
     args_spec spec = {.command = "export",
                       .usage = "kith export [flags] USER",
@@ -129,15 +115,14 @@ int command_export(int argc, char **argv) {
                       .count = COUNT_OF(args),
                       .positional_min = 1,
                       .positional_max = 1};
-    strbuf json;
     err rc = args_parse(&spec, argc, argv);
     if (rc == ERR_CANCELLED) return 0;
     if (rc == OK) rc = check_user(&spec);
     if (rc != OK) return term_fail(rc);
-    strbuf_init(&json, API_ANSWER_MAX);
-    rc = export(&f.r, spec.positional[0], &json);
-    if (rc == OK) term_out(STR_FMT "\n", STR_ARG(strbuf_str(&json)));
-    int code = rc == OK ? 0 : term_fail(rc);
-    strbuf_deinit(&json);
-    return code;
+    Kith__V1__ExportUserRequest q = KITH__V1__EXPORT_USER_REQUEST__INIT;
+    q.id = (char *)(uintptr_t)spec.positional[0];
+    q.who = (char[]){"kith export"};
+    user_call c = {
+        .method = "GET", .verb = "export", .user = q.id, .op = API_OP_EXPORT_USER, .request = &q};
+    return say(&f, &c, API_ANSWER_MAX);
 }
