@@ -27,9 +27,9 @@ struct journal_builder {
     uint32_t seed;
     cursor at; /* the last frame taken */
     file *f;
-    uint64_t segment, prev_segment; /* first LSNs; 0: none */
-    uint64_t end;                   /* of the segment in hand, buffer included */
-    tail good;                      /* see invariant 2 */
+    uint64_t segment; /* in hand, its first LSN; 0: none */
+    uint64_t end;     /* of it, buffer included */
+    tail good;        /* see invariant 2 */
     uint64_t good_segment;
     uint8_t *buf;
     size_t len;
@@ -53,19 +53,6 @@ static err next_frame(const uint8_t *p, size_t n, uint32_t seed, cursor *at, fra
     return OK;
 }
 
-static void record_of(const frame *f, journal_record *out) {
-    bool redacted = f->flags & FRAME_REDACTED;
-    *out = (journal_record){.lsn = f->lsn,
-                            .time = f->time,
-                            .kind = f->kind,
-                            .region = f->region,
-                            .last = f->flags & FRAME_LAST,
-                            .redacted = redacted,
-                            .key = f->key,
-                            .body = redacted ? (str){"", 0} : f->body,
-                            .frame = str_from(f->start, f->bytes)};
-}
-
 err journal_frames_check(const uint8_t *frames, size_t n, const uint8_t id[JOURNAL_ID_BYTES],
                          journal_position *at, err (*visit)(void *ctx, const journal_record *r),
                          void *ctx) {
@@ -81,7 +68,7 @@ err journal_frames_check(const uint8_t *frames, size_t n, const uint8_t id[JOURN
         at->time = f.time;
         memcpy(at->hash, c.hash.hash, HASH_BYTES);
         journal_record r;
-        record_of(&f, &r);
+        frame_record(&f, &r);
         if (visit) TRY(visit(ctx, &r));
     }
     return OK;
@@ -129,7 +116,6 @@ static err begin_segment(journal_builder *b, uint64_t first_lsn) {
     memcpy(h.id, b->id, ID_BYTES);
     bool broken;
     TRY(segment_create(b->disk, b->dir, &h, &b->f, &broken));
-    b->prev_segment = b->segment;
     b->segment = first_lsn;
     b->end = SEGMENT_HEADER;
     return OK;

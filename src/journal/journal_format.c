@@ -215,6 +215,19 @@ void frame_chain(const frame *f, chain *out) {
     chain_step(f->start, f->prev, hash, out);
 }
 
+void frame_record(const frame *f, journal_record *out) {
+    bool redacted = f->flags & FRAME_REDACTED;
+    *out = (journal_record){.lsn = f->lsn,
+                            .time = f->time,
+                            .kind = f->kind,
+                            .region = f->region,
+                            .last = f->flags & FRAME_LAST,
+                            .redacted = redacted,
+                            .key = f->key,
+                            .body = redacted ? (str){"", 0} : f->body,
+                            .frame = str_from(f->start, f->bytes)};
+}
+
 /* --- segment header and mark ----------------------------------------------------------------- */
 
 static uint32_t crc_put(uint8_t *p, size_t n) {

@@ -44,7 +44,8 @@ size_t frame_seal(uint8_t *p, uint64_t lsn, hlc time, uint32_t group_index, chai
 size_t frame_peek(const uint8_t *p, uint64_t *lsn);
 /* Reads a whole frame of frame_peek's size; false when its CRC or fields are wrong. */
 bool frame_read(const uint8_t *p, size_t bytes, uint32_t seed, frame *out);
-void frame_chain(const frame *f, chain *out); /* the chain's value after f */
+void frame_chain(const frame *f, chain *out);           /* the chain's value after f */
+void frame_record(const frame *f, journal_record *out); /* as readers see it; borrows from f */
 
 #define SEGMENT_HEADER  ((size_t)128)
 #define SEGMENT_VERSION 1

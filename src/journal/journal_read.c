@@ -171,18 +171,7 @@ err journal_read(journal_reader *r, journal_record *out) {
     frame f;
     if (rc == OK) rc = scanner_next(&r->s, &f);
     if (rc != OK) return reader_damage(r, rc);
-    bool redacted = f.flags & FRAME_REDACTED;
-    *out = (journal_record){
-        .lsn = f.lsn,
-        .time = f.time,
-        .kind = f.kind,
-        .region = f.region,
-        .last = f.flags & FRAME_LAST,
-        .redacted = redacted,
-        .key = f.key,
-        .body = redacted ? (str){"", 0} : f.body,
-        .frame = str_from(f.start, f.bytes),
-    };
+    frame_record(&f, out);
     __atomic_store_n(&r->lsn, f.lsn + 1, __ATOMIC_RELAXED); /* with drop_limit_locked */
     return OK;
 }

@@ -28,16 +28,8 @@ static err walk_frames(walk *w, scanner *s, uint64_t stop) {
         w->at->lsn = f.lsn;
         w->at->time = f.time;
         memcpy(w->at->hash, s->prev.hash, HASH_BYTES);
-        bool redacted = f.flags & FRAME_REDACTED;
-        journal_record r = {.lsn = f.lsn,
-                            .time = f.time,
-                            .kind = f.kind,
-                            .region = f.region,
-                            .last = f.flags & FRAME_LAST,
-                            .redacted = redacted,
-                            .key = f.key,
-                            .body = redacted ? (str){"", 0} : f.body,
-                            .frame = str_from(f.start, f.bytes)};
+        journal_record r;
+        frame_record(&f, &r);
         TRY(w->visit(w->ctx, &r));
     }
     return OK;
