@@ -41,17 +41,11 @@ err store_copy(store *s, const char *path, uint64_t *position) {
 /* ---- posts of an author: rare (erasures), so no index is kept for it ---- */
 
 static err add_id(arena *a, str id, str **ids, size_t *count, size_t *cap) {
-    if (*count == *cap) {
-        size_t n = *cap ? *cap * 2 : 64;
-        str *more = arena_alloc(a, n * sizeof *more);
-        if (!more) return ERR_NO_MEMORY;
-        if (*count) memcpy(more, *ids, *count * sizeof *more);
-        *ids = more;
-        *cap = n;
-    }
-    const char *p = arena_dup(a, id);
+    str *all = store_list_grow(a, *ids, *count, cap, sizeof *all);
+    const char *p = all ? arena_dup(a, id) : NULL;
     if (!p) return ERR_NO_MEMORY;
-    (*ids)[(*count)++] = str_from(p, id.len);
+    all[(*count)++] = str_from(p, id.len);
+    *ids = all;
     return OK;
 }
 

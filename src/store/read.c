@@ -74,8 +74,7 @@ err store_doc_of(store_reader *r, str id, uint32_t *doc) {
 
 /* ---- lists ---- */
 
-/* Makes room for one more of `elem` bytes; NULL when out of memory. */
-static void *list_grow(arena *a, void *items, size_t count, size_t *cap, size_t elem) {
+void *store_list_grow(arena *a, void *items, size_t count, size_t *cap, size_t elem) {
     if (count < *cap) return items;
     size_t more = *cap ? *cap * 2 : 16;
     void *p = arena_zalloc(a, more, elem);
@@ -92,7 +91,7 @@ static err rows_collect(store_reader *r, sqlite3_stmt *q, arena *a, store_row **
         bool row = false;
         TRY(store_step(&r->c, q, &row));
         if (!row) return OK;
-        void *more = list_grow(a, *rows, *count, &cap, sizeof **rows);
+        void *more = store_list_grow(a, *rows, *count, &cap, sizeof **rows);
         err rc = more ? OK : ERR_NO_MEMORY;
         if (more) *rows = more;
         if (rc == OK) rc = store_row_read(&r->c, q, a, &(*rows)[*count]);
@@ -157,7 +156,7 @@ err store_failed(store_reader *r, size_t limit, arena *a, store_failure **out, s
         bool row = false;
         TRY(store_step(&r->c, q, &row));
         if (!row) return OK;
-        void *more = list_grow(a, *out, *count, &cap, sizeof **out);
+        void *more = store_list_grow(a, *out, *count, &cap, sizeof **out);
         err rc = more ? OK : ERR_NO_MEMORY;
         if (more) *out = more;
         if (rc == OK) rc = failure_read(q, a, &(*out)[*count]);

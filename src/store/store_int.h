@@ -129,6 +129,8 @@ void store_publish(store *s);
 
 /* read.c: opens the lease's read transaction, once. */
 MUST_USE err store_reader_begin(store_reader *r);
+/* Makes room for one more of `elem` bytes; NULL when out of memory. */
+void *store_list_grow(arena *a, void *items, size_t count, size_t *cap, size_t elem);
 
 /* ---- schema.c ---- */
 
