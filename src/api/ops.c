@@ -58,13 +58,6 @@ static err room(exporting *x) {
     return OK;
 }
 
-static void *arena_pb_alloc(void *ctx, size_t n) {
-    return arena_alloc(ctx, n);
-}
-static void arena_pb_free(void *ctx, void *p) {
-    (void)ctx, (void)p;
-}
-
 /* The row lives during the visit only: it is packed and unpacked into the call's arena. */
 static err export_post(void *ctx, const store_row *row, const float *vector) {
     exporting *x = ctx;
@@ -74,8 +67,7 @@ static err export_post(void *ctx, const store_row *row, const float *vector) {
     uint8_t *bytes = arena_alloc(x->c->mem, n + 1);
     if (!p || !bytes) return ERR_NO_MEMORY;
     kith__v1__post__pack(row->post, bytes);
-    ProtobufCAllocator mem = {arena_pb_alloc, arena_pb_free, x->c->mem};
-    p->post = kith__v1__post__unpack(&mem, n, bytes);
+    p->post = kith__v1__post__unpack(ARENA_PB(x->c->mem), n, bytes);
     if (!p->post) return ERR_NO_MEMORY;
     if (vector) {
         p->vector = arena_alloc(x->c->mem, dim * sizeof *p->vector);

@@ -8,13 +8,6 @@
 #include <kith/v1/record.pb-c.h>
 #include <stdio.h>
 
-static void *arena_pb_alloc(void *ctx, size_t n) {
-    return arena_alloc(ctx, n);
-}
-static void arena_pb_free(void *ctx, void *p) {
-    (void)ctx, (void)p;
-}
-
 err erasure_of(const journal_record *r, erasure *out) {
     arena a;
     memset(out, 0, sizeof *out);
@@ -22,9 +15,8 @@ err erasure_of(const journal_record *r, erasure *out) {
         return err_set(ERR_CORRUPT, "record %llu: a user's id that is too long",
                        (unsigned long long)r->lsn);
     arena_init(&a, MIB);
-    ProtobufCAllocator mem = {arena_pb_alloc, arena_pb_free, &a};
     Kith__V1__UserErase *m =
-        kith__v1__user_erase__unpack(&mem, r->body.len, (const uint8_t *)r->body.ptr);
+        kith__v1__user_erase__unpack(ARENA_PB(&a), r->body.len, (const uint8_t *)r->body.ptr);
     out->lsn = r->lsn;
     out->time = r->time;
     memcpy(out->user, r->key.ptr, r->key.len);

@@ -36,16 +36,6 @@ typedef struct batch {
     arena mem;
 } batch;
 
-/* ---- protobuf in an arena ---- */
-
-static void *arena_pb_alloc(void *ctx, size_t n) {
-    return arena_alloc(ctx, n);
-}
-static void arena_pb_free(void *ctx, void *p) {
-    (void)ctx, (void)p;
-}
-#define ARENA_PB(a) (&(ProtobufCAllocator){arena_pb_alloc, arena_pb_free, (a)})
-
 /* ---- reading a batch ---- */
 
 static err batch_add(shard *s, batch *b, const journal_record *r) {

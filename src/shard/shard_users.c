@@ -48,17 +48,9 @@ err shard_unseal(shard *s, arena *a, journal_record *r) {
 
 /* ---- folding an erasure ---- */
 
-static void *arena_pb_alloc(void *ctx, size_t n) {
-    return arena_alloc(ctx, n);
-}
-static void arena_pb_free(void *ctx, void *p) {
-    (void)ctx, (void)p;
-}
-
 static err destroy_key(shard *s, const journal_record *r, arena *a) {
-    ProtobufCAllocator mem = {arena_pb_alloc, arena_pb_free, a};
     const Kith__V1__UserErase *m =
-        kith__v1__user_erase__unpack(&mem, r->body.len, (const uint8_t *)r->body.ptr);
+        kith__v1__user_erase__unpack(ARENA_PB(a), r->body.len, (const uint8_t *)r->body.ptr);
     if (!m)
         return err_set(ERR_CORRUPT, "journal record %llu: an erasure that cannot be read",
                        (unsigned long long)r->lsn);

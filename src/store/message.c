@@ -21,9 +21,6 @@ static void *pb_alloc(void *ctx, size_t n) {
     if (!p) m->failed = true;
     return p;
 }
-static void pb_free(void *ctx, void *p) {
-    (void)ctx, (void)p;
-}
 
 err store_pack(const Kith__V1__Post *post, Google__Protobuf__Timestamp *created, arena *a,
                str *out) {
@@ -40,7 +37,7 @@ err store_pack(const Kith__V1__Post *post, Google__Protobuf__Timestamp *created,
 
 err store_row_read(const conn *c, sqlite3_stmt *q, arena *a, store_row *out) {
     pb_memory memory = {a, false};
-    ProtobufCAllocator pb = {pb_alloc, pb_free, &memory};
+    ProtobufCAllocator pb = {pb_alloc, arena_pb_free, &memory};
     str body = store_column_str(q, 6);
     *out = (store_row){.doc = (uint32_t)sqlite3_column_int64(q, 0),
                        .rev = (uint64_t)sqlite3_column_int64(q, 3),

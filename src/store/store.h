@@ -155,4 +155,14 @@ uint64_t store_disk_bytes(store *s);
 MUST_USE err store_verify(const char *path, void (*report)(void *ctx, const char *problem),
                           void *ctx);
 
+/* ---- messages in an arena: kith__v1__x__unpack(ARENA_PB(a), ...), and nothing to free ---- */
+
+static inline void *arena_pb_alloc(void *ctx, size_t n) {
+    return arena_alloc(ctx, n);
+}
+static inline void arena_pb_free(void *ctx, void *p) {
+    (void)ctx, (void)p;
+}
+#define ARENA_PB(a) (&(ProtobufCAllocator){arena_pb_alloc, arena_pb_free, (a)})
+
 #endif
