@@ -24,7 +24,6 @@ typedef struct checking {
     erasure_list ledger;
     anchor *anchors;
     size_t anchor_count, anchor_cap;
-    uint64_t at; /* the record before the one in hand */
 } checking;
 
 static void problem(checking *c, const char *object) {
@@ -108,11 +107,6 @@ static err check_snapshots(checking *c) {
 }
 
 /* ---- the journal ---- */
-
-typedef struct chain_walk {
-    checking *c;
-    journal_position at;
-} chain_walk;
 
 /* Position by position, where a manifest has an anchor. */
 static err check_anchors(checking *c, const journal_position *at) {

@@ -39,7 +39,6 @@ struct archive {
     uint64_t stop_ns;    /* when stopping ends in any case */
     bool asked;          /* a snapshot */
     uint64_t erased_lsn; /* snapshots of before it must go; 0: none */
-    uint64_t snapshot_started_lsn;
     archive_stats stats;
     hlc last_time; /* of the last record that is there */
     char told[DETAIL_BYTES];
@@ -47,7 +46,6 @@ struct archive {
     /* parts thread only */
     part_list parts;
     uint64_t at; /* the last record that is there */
-    uint8_t hash[JOURNAL_HASH_BYTES];
     uint64_t *key_versions;
     size_t key_blocks;
     bool key_header;
@@ -156,8 +154,7 @@ typedef struct gather {
     uint64_t erased_lsn;
 } gather;
 
-static err note_record(archive *a, vault *v, gather *g, const journal_record *r) {
-    (void)a;
+static err note_record(vault *v, gather *g, const journal_record *r) {
     if (r->kind == JOURNAL_AUDIT && str_find(r->body, STR("\"backup.request\"")) >= 0)
         g->asked = true;
     if (r->kind != JOURNAL_USER_ERASE) return OK;
@@ -179,7 +176,7 @@ static err gather_frames(archive *a, vault *v, uint64_t first, uint64_t last, ga
     g->head = (part_head){.first = first};
     for (uint64_t lsn = first; rc == OK && lsn <= last && g->bytes.len < PART_MAX; lsn++) {
         rc = journal_read(r, &rec);
-        if (rc == OK) rc = note_record(a, v, g, &rec);
+        if (rc == OK) rc = note_record(v, g, &rec);
         if (rc != OK) break;
         if (lsn == first) {
             g->head.first_time = rec.time;
@@ -221,7 +218,6 @@ static err remember(archive *a, part p) {
 
 static void moved_on(archive *a, const gather *g, uint64_t bytes) {
     a->at = g->head.last;
-    memcpy(a->hash, g->head.after, JOURNAL_HASH_BYTES);
     mutex_lock(&a->mu);
     a->stats.lsn = a->at;
     a->stats.parts++;
@@ -297,7 +293,6 @@ static err check_history(archive *a, vault *v) {
     journal_reader_close(r);
     TRY(rc);
     a->at = p.last;
-    memcpy(a->hash, hash, sizeof hash);
     mutex_lock(&a->mu);
     a->stats.lsn = a->at;
     a->last_time = h.last_time;
