@@ -72,6 +72,7 @@ MUST_USE err part_list_read(vault *v, part_list *out);
 void part_list_deinit(part_list *l);
 /* Reads one; *frames points into *own, which is mem_free'd by the caller. */
 MUST_USE err part_get(vault *v, part p, uint8_t **own, part_head *h, str *frames);
+MUST_USE err part_get_head(vault *v, part p, part_head *h); /* reads all of it, too */
 
 /* ---- manifest.c ---- */
 #define MANIFEST_FILES 4

@@ -199,11 +199,8 @@ static err put_part(vault *v, const gather *g) {
     part_name(p, name);
     err rc = vault_put(v, name, strbuf_str(&g->bytes), OBJECT_NEW);
     if (rc != ERR_EXISTS) return rc;
-    uint8_t *own;
     part_head h;
-    str frames;
-    TRY(part_get(v, p, &own, &h, &frames)); /* ours, from before a crash? */
-    mem_free(own);
+    TRY(part_get_head(v, p, &h)); /* ours, from before a crash? */
     if (memcmp(h.after, g->head.after, JOURNAL_HASH_BYTES) == 0) return OK;
     return err_set(ERR_EXISTS, "%s in the archive is of another history of this journal", name);
 }
@@ -274,11 +271,8 @@ static err check_history(archive *a, vault *v) {
                        "it holds record %llu and this journal ends with %llu: this is an earlier "
                        "state; restore from it, or archive to another prefix",
                        (unsigned long long)p.last, (unsigned long long)journal_head_lsn(j));
-    uint8_t *own;
     part_head h;
-    str frames;
-    TRY(part_get(v, p, &own, &h, &frames));
-    mem_free(own);
+    TRY(part_get_head(v, p, &h));
     journal_reader *r;
     journal_record rec;
     uint8_t hash[JOURNAL_HASH_BYTES];

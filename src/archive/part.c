@@ -49,6 +49,14 @@ err part_get(vault *v, part p, uint8_t **own, part_head *h, str *frames) {
     return rc;
 }
 
+err part_get_head(vault *v, part p, part_head *h) {
+    uint8_t *own;
+    str frames;
+    TRY(part_get(v, p, &own, h, &frames));
+    mem_free(own);
+    return OK;
+}
+
 static bool name_parse(const char *text, part *out) {
     str s = str_of(text);
     return s.len == 41 && s.ptr[20] == '-' && str_to_u64(str_from(s.ptr, 20), &out->first) &&

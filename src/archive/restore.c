@@ -60,15 +60,10 @@ static err check_target(const restore *r) {
 
 /* Times of the first and the last record. */
 static err span_of(restore *r, int64_t *first, int64_t *last) {
-    size_t n = r->parts.count;
-    uint8_t *own;
     part_head h;
-    str frames;
-    TRY(part_get(&r->v, r->parts.items[0], &own, &h, &frames));
-    mem_free(own);
+    TRY(part_get_head(&r->v, r->parts.items[0], &h));
     *first = HLC_MS(h.first_time);
-    TRY(part_get(&r->v, r->parts.items[n - 1], &own, &h, &frames));
-    mem_free(own);
+    TRY(part_get_head(&r->v, r->parts.items[r->parts.count - 1], &h));
     *last = HLC_MS(h.last_time);
     return OK;
 }
