@@ -34,7 +34,7 @@ typedef struct vault_options {
     object_options object;
 } vault_options;
 MUST_USE err vault_open(const vault_options *o, vault *out);
-void vault_close(vault *v);
+void vault_close(vault *v); /* zeros are fine; keeps the detail of an error */
 MUST_USE err vault_put(vault *v, const char *name, str raw, object_mode mode);
 MUST_USE err vault_get(vault *v, const char *name, uint8_t **out, size_t *n);
 

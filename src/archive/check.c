@@ -250,20 +250,17 @@ err archive_check(const check_options *o, archive_summary *out) {
     c->o = o;
     c->out = out;
     err rc = vault_open(&(vault_options){.url = o->url, .master = o->master}, &c->v);
-    bool open = rc == OK;
     if (rc == OK) rc = read_names(c);
     if (rc == OK) rc = ends(c);
     if (rc == OK) rc = check_snapshots(c);
     if (rc == OK && o->deep) rc = check_journal(c);
     if (rc == OK && o->deep) rc = check_keys(c);
-    char why[512];
-    snprintf(why, sizeof why, "%s", err_detail());
-    if (open) vault_close(&c->v);
+    vault_close(&c->v);
     part_list_deinit(&c->parts);
     erasure_list_deinit(&c->ledger);
     mem_free(c->anchors);
     mem_free(c);
-    return rc == OK ? OK : err_set(rc, "%s", why);
+    return rc;
 }
 
 /* ---- prune ---- */
@@ -310,13 +307,8 @@ err archive_prune(const char *url, const seal_master *m, uint32_t keep, uint32_t
     c->o = &o;
     c->out = &sum;
     err rc = vault_open(&(vault_options){.url = url, .master = m}, &c->v);
-    if (rc == OK) {
-        rc = prune(c, keep, days, deleted);
-        char why[512];
-        snprintf(why, sizeof why, "%s", err_detail());
-        vault_close(&c->v);
-        if (rc != OK) rc = err_set(rc, "%s", why);
-    }
+    if (rc == OK) rc = prune(c, keep, days, deleted);
+    vault_close(&c->v);
     mem_free(c->anchors);
     mem_free(c);
     return rc;

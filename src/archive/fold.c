@@ -302,10 +302,8 @@ static err connect(archive *a, vault *v) {
     err rc = part_list_read(v, &a->parts);
     if (rc == OK) rc = check_history(a, v);
     if (rc != OK) {
-        char why[DETAIL_BYTES];
-        snprintf(why, sizeof why, "%s", err_detail());
         vault_close(v);
-        return err_set(rc, "%s", why);
+        return rc;
     }
     mutex_lock(&a->mu);
     a->stats.connected = true;
@@ -384,8 +382,6 @@ static err snapshot_once(archive *a, snap_state *s, uint64_t erased) {
     if (erased) rc = shard_wait(a->o.shard, STR(""), erased, WAIT_APPLIED, STOP_MS);
     if (rc == OK) rc = snapshot_make(&src, &m);
     if (rc == OK && erased) rc = snapshot_drop_before(&v, erased);
-    char why[DETAIL_BYTES];
-    snprintf(why, sizeof why, "%s", err_detail());
     vault_close(&v);
     mutex_lock(&a->mu);
     if (rc == OK) {
@@ -398,7 +394,7 @@ static err snapshot_once(archive *a, snap_state *s, uint64_t erased) {
         a->asked = a->asked || asked;
     }
     mutex_unlock(&a->mu);
-    return rc == OK ? OK : err_set(rc, "%s", why);
+    return rc;
 }
 
 /* What is there already; and what an erasure should have deleted when we were stopped. */

@@ -359,20 +359,16 @@ err archive_restore(const restore_options *o, restore_result *out) {
     err rc = snprintf(r->dir, sizeof r->dir, "%s.restoring", o->into) < (int)sizeof r->dir
                  ? check_target(r)
                  : err_set(ERR_INVALID, "%s: path too long", o->into);
-    bool open = false;
     if (rc == OK) rc = vault_open(&(vault_options){.url = o->url, .master = o->master}, &r->v);
-    open = rc == OK;
     if (rc == OK) rc = part_list_read(&r->v, &r->parts);
     if (rc == OK) rc = erasure_list_read(&r->v, &r->ledger);
     if (rc == OK) rc = check_limit(r);
     if (rc == OK) rc = make_all(r);
     if (rc == OK) snprintf(out->space, sizeof out->space, "%s", r->v.space);
-    char why[512];
-    snprintf(why, sizeof why, "%s", err_detail());
-    if (open) vault_close(&r->v);
+    vault_close(&r->v);
     part_list_deinit(&r->parts);
     erasure_list_deinit(&r->ledger);
     mem_free(r);
     out->seconds = (double)(clock_mono_ns() - start) / 1e9;
-    return rc == OK ? OK : err_set(rc, "%s", why);
+    return rc;
 }
