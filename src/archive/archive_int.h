@@ -119,6 +119,9 @@ typedef struct snapshot_source {
     const char *dir, *version;
 } snapshot_source;
 MUST_USE err snapshot_make(const snapshot_source *s, manifest *out);
+/* What a snapshot's name says; false: it is not one of ours. */
+MUST_USE bool snapshot_id_lsn(const char *id, uint64_t *lsn);
+MUST_USE bool snapshot_id_time(const char *id, int64_t *ms);
 /* Deletes every snapshot of before `lsn`. */
 MUST_USE err snapshot_drop_before(vault *v, uint64_t lsn);
 

@@ -277,10 +277,6 @@ static err last_good(checking *c, const name_list *l, size_t *index) {
     return err_set(ERR_NOT_FOUND, "no snapshot in the archive is whole: nothing is pruned");
 }
 
-static bool id_time(const char *id, int64_t *ms) {
-    return strlen(id) > 21 && str_to_i64(str_of(id + 21), ms);
-}
-
 static err prune(checking *c, uint32_t keep, uint32_t days, uint64_t *deleted) {
     name_list l;
     size_t good = 0;
@@ -288,7 +284,7 @@ static err prune(checking *c, uint32_t keep, uint32_t days, uint64_t *deleted) {
     err rc = l.count ? last_good(c, &l, &good) : OK;
     int64_t now = clock_wall_ms(), ms;
     for (size_t i = 0; rc == OK && i + keep < l.count; i++) {
-        bool old = id_time(l.items[i], &ms) && now - ms >= (int64_t)days * 86400000;
+        bool old = snapshot_id_time(l.items[i], &ms) && now - ms >= (int64_t)days * 86400000;
         if (!old || i == good) continue;
         rc = manifest_delete(&c->v, l.items[i]);
         if (rc == OK) ++*deleted;

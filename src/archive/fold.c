@@ -407,7 +407,7 @@ static err look_back(archive *a, snap_state *s) {
     err rc = vault_names(&v, "manifests/", &l);
     for (size_t i = 0; rc == OK && i < l.count; i++) {
         uint64_t at = 0;
-        if (strlen(l.items[i]) > 20 && str_to_u64(str_from(l.items[i], 20), &at)) {
+        if (snapshot_id_lsn(l.items[i], &at)) {
             oldest = MIN(oldest, at);
             newest = MAX(newest, at);
         }

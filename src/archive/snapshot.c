@@ -49,6 +49,14 @@ static void name_it(manifest *m) {
              (unsigned long long)MAX(m->time_ms, 0));
 }
 
+bool snapshot_id_lsn(const char *id, uint64_t *lsn) {
+    return strlen(id) > 20 && str_to_u64(str_from(id, 20), lsn);
+}
+
+bool snapshot_id_time(const char *id, int64_t *ms) {
+    return strlen(id) > 21 && str_to_i64(str_of(id + 21), ms);
+}
+
 static err send_all(const snapshot_source *s, manifest *m, const char *copy) {
     char path[PATH_BYTES];
     shard_stats st;
@@ -101,9 +109,7 @@ err snapshot_drop_before(vault *v, uint64_t lsn) {
     err rc = OK;
     for (size_t i = 0; rc == OK && i < l.count; i++) {
         uint64_t at;
-        str id = str_of(l.items[i]);
-        if (id.len > 20 && str_to_u64(str_from(id.ptr, 20), &at) && at < lsn)
-            rc = manifest_delete(v, l.items[i]);
+        if (snapshot_id_lsn(l.items[i], &at) && at < lsn) rc = manifest_delete(v, l.items[i]);
     }
     name_list_deinit(&l);
     return rc;
