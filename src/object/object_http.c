@@ -10,31 +10,20 @@
 
 enum { WAIT_MS_MIN = 50, WAIT_MS_MAX = 5000, RETRY_AFTER_MAX = 30, TARGET_MAX = 8192 };
 
-static bool plain(unsigned char c) {
-    return (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') || c == '-' || c == '.' ||
-           c == '_' || c == '~';
-}
-
-static void encode(strbuf *b, const char *z, bool keep_slash) {
-    for (; *z; z++) {
-        unsigned char c = (unsigned char)*z;
-        if (plain(c) || (keep_slash && c == '/'))
-            strbuf_addc(b, (char)c);
-        else
-            strbuf_addf(b, "%%%02X", c);
-    }
-}
-
 void object_encode_path(strbuf *b, const char *path) {
-    encode(b, path, true);
+    str rest = str_of(path), part;
+    for (bool first = true; str_split(&rest, '/', &part); first = false) {
+        if (!first) strbuf_addc(b, '/');
+        http_encode(b, part);
+    }
 }
 
 void object_encode_query(strbuf *b, const query_pair *q, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (i) strbuf_addc(b, '&');
-        encode(b, q[i].name, false);
+        http_encode(b, str_of(q[i].name));
         strbuf_addc(b, '=');
-        encode(b, q[i].value, false);
+        http_encode(b, str_of(q[i].value));
     }
 }
 
@@ -116,7 +105,7 @@ err object_call(object_http *h, const object_ask *ask, http_reply *out) {
     object_encode_path(&target, ask->path);
     if (ask->last) {
         strbuf_addc(&target, '/');
-        encode(&target, ask->last, false);
+        http_encode(&target, str_of(ask->last));
     }
     if (ask->query_count) strbuf_addc(&target, '?');
     object_encode_query(&target, ask->query, ask->query_count);
