@@ -51,6 +51,7 @@ typedef struct object_ask {
     size_t query_count; /* in bytewise order of their names */
     const char *content_type;
     str body;
+    const char *body_hash; /* its SHA-256 in hex, from who has it; NULL: made when it is signed */
     query_pair headers[HEADERS_MAX]; /* lower case names, in bytewise order */
     size_t header_count;
     const char *what; /* the key, for messages */
