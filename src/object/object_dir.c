@@ -64,7 +64,6 @@ typedef struct walk {
     char **names; /* a stack of keys yet to be looked at; the next one on top */
     size_t count, cap;
     const char *at; /* the directory in hand, "" or "a/b" */
-    size_t base;    /* where its names begin */
 } walk;
 
 static err push_name(void *ctx, const char *name) {
@@ -82,9 +81,9 @@ static err push_name(void *ctx, const char *name) {
 
 static err push_dir(walk *w, const char *key, const char *path) {
     w->at = key;
-    w->base = w->count;
+    size_t base = w->count; /* where its names begin */
     TRY(fs_list(fs_real(), path, push_name, w));
-    for (size_t i = w->base, j = w->count; i + 1 < j; i++) { /* the first on top */
+    for (size_t i = base, j = w->count; i + 1 < j; i++) { /* the first on top */
         char *t = w->names[i];
         w->names[i] = w->names[--j];
         w->names[j] = t;

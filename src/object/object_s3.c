@@ -11,6 +11,7 @@
  */
 #include "object/object_int.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { PARTS_MAX = 16, ETAG_MAX = 128, GET_TRIES = 3, PATH_BYTES = 1024, UPLOAD_ID_MAX = 1024 };
@@ -93,18 +94,15 @@ static void if_new(const s3_store *s, object_ask *ask) {
 /* The text between <name> and </name>, after `from`; ptr NULL when there is none. */
 static str xml_text(str body, const char *name, size_t *from) {
     char open[64];
-    strbuf b;
-    strbuf_init(&b, sizeof open - 1);
-    strbuf_addf(&b, "<%s>", name);
+    snprintf(open, sizeof open, "<%s>", name);
     str out = {0}, rest = str_skip(body, *from);
-    ptrdiff_t at = str_find(rest, strbuf_str(&b));
+    ptrdiff_t at = str_find(rest, str_of(open));
     if (at >= 0) {
-        rest = str_skip(rest, (size_t)at + b.len);
+        rest = str_skip(rest, (size_t)at + strlen(open));
         ptrdiff_t end = str_find_byte(rest, '<');
         if (end >= 0) out = str_from(rest.ptr, (size_t)end);
         *from = (size_t)(rest.ptr - body.ptr);
     }
-    strbuf_deinit(&b);
     return out;
 }
 
@@ -138,12 +136,7 @@ static err upload_begin(upload *u, const char *sum) {
 
 static err upload_part(upload *u, str bytes) {
     char number[16];
-    str n;
-    arena a;
-    arena_init(&a, KIB);
-    n = arena_printf(&a, "%u", u->parts + 1);
-    memcpy(number, n.ptr, n.len + 1);
-    arena_deinit(&a);
+    snprintf(number, sizeof number, "%u", u->parts + 1);
     object_ask ask = {.method = "PUT",
                       .path = u->path,
                       .query = {{"partNumber", number}, {"uploadId", u->id}},
@@ -302,27 +295,23 @@ static err list_page(listing *l, str body) {
 static err s3_list(object_store *base, const char *prefix,
                    err (*visit)(void *ctx, const object_info *o), void *ctx) {
     s3_store *s = (s3_store *)base;
-    char path[PATH_BYTES], full[OBJECT_KEY_MAX * 2 + 2];
-    strbuf b;
-    strbuf_init(&b, sizeof full - 1);
-    strbuf_addf(&b, "%s%s%s", s->url.prefix, s->url.prefix[0] ? "/" : "", prefix);
-    err rc = b.rc;
-    memcpy(full, b.ptr ? b.ptr : "", b.len + 1);
-    strbuf_deinit(&b);
-    strbuf_init(&b, PATH_BYTES - 1);
-    strbuf_addf(&b, "/%s", s->url.bucket);
-    memcpy(path, b.ptr ? b.ptr : "", b.len + 1);
-    strbuf_deinit(&b);
+    char path[PATH_BYTES];
+    strbuf full;
+    strbuf_init(&full, OBJECT_KEY_MAX * 2 + 1);
+    snprintf(path, sizeof path, "/%s", s->url.bucket);
+    strbuf_addf(&full, "%s%s%s", s->url.prefix, s->url.prefix[0] ? "/" : "", prefix);
+    err rc = full.rc;
     listing l = {.s = s, .visit = visit, .ctx = ctx};
     do {
         object_ask ask = {.method = "GET", .path = path, .what = prefix};
         if (l.token[0]) ask.query[ask.query_count++] = (query_pair){"continuation-token", l.token};
         ask.query[ask.query_count++] = (query_pair){"list-type", "2"};
-        ask.query[ask.query_count++] = (query_pair){"prefix", full};
+        ask.query[ask.query_count++] = (query_pair){"prefix", strbuf_str(&full).ptr};
         http_reply r;
         if (rc == OK) rc = object_call(&s->http, &ask, &r);
         if (rc == OK) rc = list_page(&l, r.body);
     } while (rc == OK && l.token[0]);
+    strbuf_deinit(&full);
     return rc == ERR_NOT_FOUND ? OK : rc;
 }
 
@@ -396,13 +385,9 @@ err object_s3_open(const object_url *u, object_store **out) {
     if (region && region[0]) copy_default(s->url.region, sizeof s->url.region, region);
     copy_default(s->url.region, sizeof s->url.region, "us-east-1");
     if (endpoint && endpoint[0]) copy_default(s->url.endpoint, sizeof s->url.endpoint, endpoint);
-    if (!s->url.endpoint[0]) {
-        strbuf b;
-        strbuf_init(&b, sizeof s->url.endpoint - 1);
-        strbuf_addf(&b, "https://s3.%s.amazonaws.com", s->url.region);
-        copy_default(s->url.endpoint, sizeof s->url.endpoint, b.ptr ? b.ptr : "");
-        strbuf_deinit(&b);
-    }
+    if (!s->url.endpoint[0])
+        snprintf(s->url.endpoint, sizeof s->url.endpoint, "https://s3.%s.amazonaws.com",
+                 s->url.region);
     s->id = dup_env(getenv("AWS_ACCESS_KEY_ID"));
     s->secret = dup_env(getenv("AWS_SECRET_ACCESS_KEY"));
     s->token = dup_env(getenv("AWS_SESSION_TOKEN"));

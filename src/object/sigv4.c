@@ -10,7 +10,13 @@
 
 #include <sodium.h>
 
-enum { HASH = crypto_hash_sha256_BYTES, TEXT_MAX = 64 * 1024, DATE_LEN = 8 };
+enum {
+    HASH = crypto_hash_sha256_BYTES,
+    TEXT_MAX = 64 * 1024,
+    SECRET_MAX = 255,
+    SCOPE_MAX = 159,
+    DATE_LEN = 8
+};
 
 void sigv4_hash(str bytes, char hex[65]) {
     uint8_t h[HASH];
@@ -53,9 +59,8 @@ static void canonical(strbuf *b, const object_ask *ask, const char *body_hash) {
 }
 
 static void derive(const sigv4 *k, const char *at, uint8_t key[HASH]) {
-    char start[256];
     strbuf b;
-    strbuf_init(&b, sizeof start - 1);
+    strbuf_init(&b, SECRET_MAX);
     strbuf_addf(&b, "%s%s", k->google ? "GOOG4" : "AWS4", k->secret);
     hmac(key, b.ptr ? b.ptr : "", b.len, str_from(at, DATE_LEN));
     if (b.ptr) sodium_memzero(b.ptr, b.len);
@@ -68,9 +73,9 @@ static void derive(const sigv4 *k, const char *at, uint8_t key[HASH]) {
 err sigv4_header(const sigv4 *k, const object_ask *ask, const char *body_hash, const char *at,
                  strbuf *out) {
     const char *name = k->google ? "GOOG4-HMAC-SHA256" : "AWS4-HMAC-SHA256";
-    char scope[160], hex[65];
+    char hex[65];
     strbuf text, sc;
-    strbuf_init(&sc, sizeof scope - 1);
+    strbuf_init(&sc, SCOPE_MAX);
     strbuf_addf(&sc, "%.8s/%s/%s", at, k->region,
                 k->google ? "storage/goog4_request" : "s3/aws4_request");
     strbuf_init(&text, TEXT_MAX);
