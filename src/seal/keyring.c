@@ -57,6 +57,12 @@ static str place(uint32_t entry, uint8_t ad[8]) {
     return str_from(ad, 8);
 }
 
+static bool zeros(const uint8_t *p, size_t n) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < n; i++) any |= p[i];
+    return !any;
+}
+
 static void entry_write(const keyring *k, uint32_t entry, const user_key *u,
                         uint8_t out[KEYRING_ENTRY]) {
     uint8_t plain[PLAIN] = {0}, ad[8];
@@ -69,9 +75,8 @@ static void entry_write(const keyring *k, uint32_t entry, const user_key *u,
 }
 
 static bool entry_read(const keyring *k, uint32_t entry, const uint8_t *p, user_key *u) {
-    uint8_t plain[PLAIN], ad[8], any = 0;
-    for (int i = KEYRING_ENTRY - 8; i < KEYRING_ENTRY; i++) any |= p[i];
-    if (any) return false;
+    uint8_t plain[PLAIN], ad[8];
+    if (!zeros(p + KEYRING_ENTRY - 8, 8)) return false;
     if (!seal_unbox(k->data_key, place(entry, ad), str_from(p, KEYRING_ENTRY - 8), plain))
         return false;
     u->state = plain[0];
@@ -108,12 +113,6 @@ static err take_entry(keyring *k, const user_key *u) {
     k->keys[k->count++] = *u;
     touch(k, entry);
     return OK;
-}
-
-static bool zeros(const uint8_t *p, size_t n) {
-    uint8_t any = 0;
-    for (size_t i = 0; i < n; i++) any |= p[i];
-    return !any;
 }
 
 static err load_entries(keyring *k, const uint8_t *p, size_t n) {
@@ -162,19 +161,15 @@ static err open_file(keyring *k, fs *disk, const seal_master *m) {
     size_t n = 0;
     err rc = file_read_all(disk, k->path, (size_t)KEYRING_MAX * KEYRING_ENTRY, &p, &n);
     bool fresh = rc == ERR_NOT_FOUND || (rc == OK && n == 0);
-    if (rc == OK || fresh) rc = file_open(disk, k->path, FILE_WRITE | FILE_CREATE, &k->f);
-    if (rc == OK && fresh) {
+    if (fresh) {
         uint8_t h[KEYRING_HEADER];
         seal_random(k->data_key, SEAL_KEY);
         header_write(k, m, h);
-        file_close(k->f);
-        k->f = NULL;
         rc = file_write_atomic(disk, k->path, h, sizeof h);
-        if (rc == OK) rc = file_open(disk, k->path, FILE_WRITE, &k->f);
-    } else if (rc == OK) {
-        rc = load_header(k, m, p, n);
-        if (rc == OK) rc = load_entries(k, p + KEYRING_HEADER, n - KEYRING_HEADER);
     }
+    if (rc == OK) rc = file_open(disk, k->path, FILE_WRITE, &k->f);
+    if (rc == OK && !fresh) rc = load_header(k, m, p, n);
+    if (rc == OK && !fresh) rc = load_entries(k, p + KEYRING_HEADER, n - KEYRING_HEADER);
     mem_free(p);
     return rc;
 }
