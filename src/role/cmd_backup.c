@@ -28,8 +28,7 @@ typedef struct backup_flags {
 
 static void on_progress(void *ctx, const char *what, uint64_t done, uint64_t total) {
     backup_flags *f = ctx;
-    if (!f->bar.started || f->bar.what != what) progress_start(&f->bar, what);
-    progress_show(&f->bar, done, total, -1);
+    progress_step(&f->bar, what, done, total);
 }
 
 static void on_entry(void *ctx, const archive_entry *e) {

@@ -68,6 +68,11 @@ void progress_show(progress *p, uint64_t done, uint64_t total, double share) {
     fflush(stderr);
 }
 
+void progress_step(progress *p, const char *what, uint64_t done, uint64_t total) {
+    if (!p->started || p->what != what) progress_start(p, what);
+    progress_show(p, done, total, -1);
+}
+
 void progress_end(progress *p) {
     if (p->shown) fputs("\r\033[K", stderr);
     p->shown = false;

@@ -21,6 +21,8 @@ void progress_start(progress *p, const char *what);
 /* Shows done of total (0: not known) at most ten times a second, only after two seconds, only on a
  * terminal. `share` is 0..1 or negative when not known; then done/total is taken. */
 void progress_show(progress *p, uint64_t done, uint64_t total, double share);
+/* The same, and begins a new line when `what` (by its address) is another than before. */
+void progress_step(progress *p, const char *what, uint64_t done, uint64_t total);
 void progress_end(progress *p); /* wipes the line */
 double progress_seconds(const progress *p);
 
