@@ -31,11 +31,10 @@ static void on_progress(void *ctx, const char *what, uint64_t done, uint64_t tot
     progress_step(&f->bar, what, done, total);
 }
 
-static void on_entry(void *ctx, const archive_entry *e) {
+static void add_entry(void *ctx, const archive_entry *e) {
     backup_flags *f = ctx;
     char at[32];
     time_format(e->time_ms, at);
-    f->newest = MAX(f->newest, e->lsn);
     strbuf_addf(&f->out,
                 "%s{\"id\":\"%s\",\"lsn\":%llu,\"time\":\"%s\",\"bytes\":%llu,\"usable\":%s}",
                 f->count++ ? "," : "", e->id, (unsigned long long)e->lsn, at,
@@ -43,11 +42,16 @@ static void on_entry(void *ctx, const archive_entry *e) {
 }
 
 static void say_entry(void *ctx, const archive_entry *e) {
+    (void)ctx;
     char at[32];
-    on_entry(ctx, e);
     time_format(e->time_ms, at);
     term_out("  %s  %s  LSN %-10llu %10.1f MB%s\n", e->id, at, (unsigned long long)e->lsn,
              (double)e->bytes / 1e6, e->usable ? "" : "  (before an erasure: not used)");
+}
+
+static void see_entry(void *ctx, const archive_entry *e) {
+    backup_flags *f = ctx;
+    f->newest = MAX(f->newest, e->lsn);
 }
 
 static void on_problem(void *ctx, const char *object, const char *text) {
@@ -67,11 +71,12 @@ static void say_summary(const archive_summary *s, bool deep) {
                            : ": every byte is whole");
 }
 
-static err look(backup_flags *f, bool deep, archive_summary *sum) {
+static err look(backup_flags *f, bool deep, void (*entry)(void *ctx, const archive_entry *e),
+                archive_summary *sum) {
     check_options o = {.url = f->r.archive,
                        .master = &f->master,
                        .deep = deep,
-                       .entry = f->r.json ? on_entry : say_entry,
+                       .entry = entry,
                        .problem = on_problem,
                        .progress = on_progress,
                        .ctx = f};
@@ -82,7 +87,7 @@ static err look(backup_flags *f, bool deep, archive_summary *sum) {
 
 static int list(backup_flags *f, bool deep) {
     archive_summary s;
-    err rc = look(f, deep, &s);
+    err rc = look(f, deep, f->r.json ? add_entry : say_entry, &s);
     if (rc != OK) {
         term_fail(rc);
         return 1;
@@ -132,25 +137,17 @@ static err ask(backup_flags *f, uint64_t *lsn) {
 
 static int now(backup_flags *f) {
     uint64_t lsn = 0;
-    bool json = f->r.json;
     archive_summary s;
     err rc = ask(f, &lsn);
-    f->r.json = true; /* quiet while it waits */
     for (int i = 0; rc == OK && f->newest < lsn && i < WAIT_MS / POLL_MS; i++) {
-        strbuf_reset(&f->out);
-        f->count = 0;
-        rc = look(f, false, &s);
+        rc = look(f, false, see_entry, &s);
         if (rc == ERR_NOT_FOUND) rc = OK; /* the archive itself is being made */
         if (rc == OK && f->newest < lsn) clock_sleep_ms(POLL_MS);
     }
-    f->r.json = json;
     if (rc == OK && f->newest < lsn)
         rc = err_set(ERR_TIMEOUT, "backup: the snapshot is not in the archive yet");
-    if (rc != OK) {
-        int code = term_fail(rc);
-        return code;
-    }
-    if (json)
+    if (rc != OK) return term_fail(rc);
+    if (f->r.json)
         term_out("{\"lsn\":%llu}\n", (unsigned long long)f->newest);
     else
         term_out("backup: a snapshot at LSN %llu is in %s\n", (unsigned long long)f->newest,

@@ -87,17 +87,14 @@ int command_restore(int argc, char **argv) {
     if (rc == ERR_CANCELLED) return 0;
     if (rc == OK) rc = check(&f, &o);
     if (rc == OK) rc = seal_master_load(f.master_key, &m);
+    if (rc != OK) return term_fail(rc);
     o.master = &m;
-    int code = 0;
-    if (rc == OK) {
-        rc = archive_restore(&o, &r);
-        progress_end(&f.bar);
-        if (rc != OK) { /* whatever it is, it is not the command line */
-            term_fail(rc);
-            return 1;
-        }
-        say(&f, &r);
+    rc = archive_restore(&o, &r);
+    progress_end(&f.bar);
+    if (rc != OK) { /* whatever it is, it is not the command line */
+        term_fail(rc);
+        return 1;
     }
-    if (rc != OK) code = term_fail(rc);
-    return code;
+    say(&f, &r);
+    return 0;
 }
