@@ -4,12 +4,11 @@
  * moved is seen. Against a cut tail and a journal that was replaced as a whole only something kept elsewhere
  * helps: the position and hash that an earlier verify printed (--lsn, --hash), or an archive.
  */
-#include "archive/archive.h"
 #include "role/args.h"
 #include "role/command.h"
+#include "role/remote.h"
 #include "role/term.h"
 
-#include "base/json.h"
 #include <stdio.h>
 
 enum { PATH_BYTES = 4096 };
@@ -24,18 +23,14 @@ typedef struct audit_flags {
     journal_position at;
 } audit_flags;
 
-static void say(const journal_record *r) {
-    char at[32];
+static void say(const journal_record *r, const char *at) {
     yyjson_doc *doc = NULL;
-    time_format(HLC_MS(r->time), at);
     if (json_parse(r->body, &doc) != OK) doc = NULL;
     yyjson_val *root = yyjson_doc_get_root(doc);
-    const char *who = yyjson_get_str(yyjson_obj_get(root, "who"));
-    const char *outcome = yyjson_get_str(yyjson_obj_get(root, "outcome"));
-    const char *user = yyjson_get_str(yyjson_obj_get(root, "user"));
+    const char *user = remote_text(root, "user");
     term_out("%-24s  LSN %-10llu %-16.*s %-14s %s%s%s\n", at, (unsigned long long)r->lsn,
-             STR_ARG(r->key), who ? who : "", outcome ? outcome : "", user ? "  user " : "",
-             user ? user : "");
+             STR_ARG(r->key), remote_text(root, "who"), remote_text(root, "outcome"),
+             user[0] ? "  user " : "", user);
     yyjson_doc_free(doc);
 }
 
@@ -48,7 +43,7 @@ static err on_record(void *ctx, const journal_record *r) {
         term_out("%s{\"lsn\":%llu,\"time\":\"%s\",\"record\":" STR_FMT "}", f->count ? "," : "",
                  (unsigned long long)r->lsn, at, STR_ARG(r->body));
     else
-        say(r);
+        say(r, at);
     f->count++;
     return OK;
 }
