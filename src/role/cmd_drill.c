@@ -182,28 +182,23 @@ static err drill_index(drill *d, drill_result *r) {
     return same(d, &s);
 }
 
-static err put_new(shard *s, const char *id, uint64_t *lsn) {
-    Kith__V1__Post p = KITH__V1__POST__INIT;
-    p.id = (char *)(uintptr_t)id;
-    p.text = (char[]){"a post that came while nothing could be embedded"};
-    p.author = (char[]){"drill"};
-    return shard_put(s, &(shard_item){&p, NULL}, 1, lsn);
-}
-
 static err outage(const drill *d, shard *s, drill_result *r) {
+    char id[] = "drill-outage", text[] = "a post that came while nothing could be embedded";
     uint64_t lsn, start = clock_mono_ns();
     shard_stats st;
-    str text = STR("a post that came while nothing could be embedded");
-    TRY(put_new(s, "drill-outage", &lsn));
-    TRY(shard_wait(s, STR("drill-outage"), lsn, WAIT_APPLIED, WAIT_MS));
+    Kith__V1__Post p = KITH__V1__POST__INIT;
+    p.id = id;
+    p.text = text;
+    p.author = (char[]){"drill"};
+    TRY(shard_put(s, &(shard_item){&p, NULL}, 1, &lsn));
+    TRY(shard_wait(s, str_of(id), lsn, WAIT_APPLIED, WAIT_MS));
     TRY(shard_stat(s, &st));
     if (st.pending == 0) return err_set(ERR_INTERNAL, "the post does not wait for a vector");
     double words = since(start);
     float *v = mem_zalloc(d->dim, sizeof *v);
     if (!v) return ERR_NO_MEMORY;
     v[0] = 1;
-    shard_vector sv = {
-        .id = STR("drill-outage"), .text_hash = hash64(text.ptr, text.len, 0), .vector = v};
+    shard_vector sv = {.id = str_of(id), .text_hash = hash64(text, strlen(text), 0), .vector = v};
     start = clock_mono_ns();
     err rc = shard_put_vectors(s, &sv, 1);
     mem_free(v);
