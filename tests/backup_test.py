@@ -185,8 +185,13 @@ def archive_env(**more):
     return {"KITH_MASTER_KEY": KEY, **more}
 
 
-def cli(k, *args, code=0):
-    return k.cli(*args, check_code=code)
+def archive_beside(k):
+    """Starts k again, now with an archive in its own folder; the target."""
+    url = f"dir:{k.dir}/arch"
+    k.stop()
+    k.args = ["--archive", url]
+    k.start()
+    return url
 
 
 def token_of(k):
@@ -263,7 +268,7 @@ def archive_over(s3):
         with Kith(args=["--archive", url], env=archive_env(**ACCESS)) as k:
             texts(k, 300, "ann")
             settle(k)
-            cli(k, "backup", "now", "--data", k.dir + "/d", "--archive", url, "--token", token_of(k))
+            k.cli("backup", "now", "--data", k.dir + "/d", "--archive", url, "--token", token_of(k))
             texts(k, 100, "bob")
             s = settle(k)
             time.sleep(1.5)
@@ -271,7 +276,7 @@ def archive_over(s3):
             acked = time.time()
             time.sleep(1.0)  # RPO: what is a second old is safe
             k.kill()
-            r = cli(k, "restore", "--from", s3.url("site"), "--into", k.dir + "/new", "--json")
+            r = k.cli("restore", "--from", s3.url("site"), "--into", k.dir + "/new", "--json")
             out = json.loads(r.stdout)
             check(out["snapshot_lsn"] > 0 and out["records"] >= s["lsn"], out)
             print(f"     killed {time.time() - acked:.1f} s after the last write: restored {out['records']} records in "
@@ -281,17 +286,14 @@ def archive_over(s3):
             k.start()
             check(settle(k)["posts"] == 401, "posts are missing")
             check(k.call("GET", "/v1/posts/last").status == 200, "the last post is missing")
-            r = cli(k, "backup", "verify", "--archive", s3.url("site"), "--json")
+            r = k.cli("backup", "verify", "--archive", s3.url("site"), "--json")
             check(json.loads(r.stdout)["problems"] == 0, r.stdout)
 
 
 @case
 def bad_input_is_told_and_changes_nothing():
     with Kith(env=archive_env()) as k:
-        url = f"dir:{k.dir}/arch"
-        k.stop()
-        k.args = ["--archive", url]
-        k.start()
+        url = archive_beside(k)
         texts(k, 50, "ann")
         s = settle(k)
         archived(k, url, s["lsn"])
@@ -299,14 +301,14 @@ def bad_input_is_told_and_changes_nothing():
         base = ["restore", "--from", url, "--into", into]
         os.mkdir(into)
         open(into + "/file", "w").close()
-        check("not empty" in cli(k, *base, code=1).stderr, "a full directory")
+        check("not empty" in k.cli(*base, check_code=1).stderr, "a full directory")
         os.unlink(into + "/file")
         os.rmdir(into)
-        check("last record is" in cli(k, *base, "--to-lsn", "100000", code=1).stderr, "a position that is not there")
-        check("are from" in cli(k, *base, "--to-time", "2001-01-01T00:00:00Z", code=1).stderr, "a time before the first")
-        check("are from" in cli(k, *base, "--to-time", "2091-01-01T00:00:00Z", code=1).stderr, "a time after the last")
-        check("no archive" in cli(k, "restore", "--from", f"dir:{k.dir}/none", "--into", into, code=1).stderr, "no archive")
-        cli(k, "restore", "--from", url, code=2)
+        check("last record is" in k.cli(*base, "--to-lsn", "100000", check_code=1).stderr, "a position that is not there")
+        check("are from" in k.cli(*base, "--to-time", "2001-01-01T00:00:00Z", check_code=1).stderr, "a time before the first")
+        check("are from" in k.cli(*base, "--to-time", "2091-01-01T00:00:00Z", check_code=1).stderr, "a time after the last")
+        check("no archive" in k.cli("restore", "--from", f"dir:{k.dir}/none", "--into", into, check_code=1).stderr, "no archive")
+        k.cli("restore", "--from", url, check_code=2)
         other = dict(k.env, KITH_MASTER_KEY="b2" * 32)
         r = subprocess.run([BIN, *base], env=other, capture_output=True, text=True)
         check(r.returncode == 1 and "another master key" in r.stderr, f"a wrong key: {r.returncode} {r.stderr}")
@@ -319,15 +321,15 @@ def bad_input_is_told_and_changes_nothing():
                 os.unlink(victim)
             else:
                 open(victim, "wb").write(change)
-            r = cli(k, *base, code=1)
+            r = k.cli(*base, check_code=1)
             check("journal/" in r.stderr or "is missing" in r.stderr or "no records" in r.stderr, r.stderr)
             check(not os.path.exists(into), "something was left behind")
         open(victim, "wb").write(good)
-        cli(k, *base)
+        k.cli(*base)
         r = subprocess.run([BIN, "status", "--data", into, "--model", "mock:64"], env=other, capture_output=True, text=True)
         check(r.returncode == 1 and "another master key" in r.stderr, "a directory with a wrong key")
         os.rename(into + "/user.keys", into + "/kept")
-        r = cli(k, "status", "--data", into, "--model", "mock:64", code=1)
+        r = k.cli("status", "--data", into, "--model", "mock:64", check_code=1)
         check("user.keys" in r.stderr, r.stderr)
         k.start()
 
@@ -335,27 +337,24 @@ def bad_input_is_told_and_changes_nothing():
 @case
 def any_point_in_time():
     with Kith(env=archive_env(), args=[]) as k:
-        url = f"dir:{k.dir}/arch"
-        k.stop()
-        k.args = ["--archive", url]
-        k.start()
+        url = archive_beside(k)
         points = []
         for i in range(6):
             texts(k, 20, f"w{i}_")
             s = settle(k)
             points.append((s["lsn"], s["posts"], time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))))
             if i == 2:
-                cli(k, "backup", "now", "--data", k.dir + "/d", "--archive", url, "--token", token_of(k))
+                k.cli("backup", "now", "--data", k.dir + "/d", "--archive", url, "--token", token_of(k))
             time.sleep(1.1)
         archived(k, url, points[-1][0])
         for i, (lsn, posts, at) in enumerate(points):
             limit = ["--to-lsn", str(lsn)] if i % 2 or i == len(points) - 1 else ["--to-time", at]
             into = f"{k.dir}/p{i}"
-            cli(k, "restore", "--from", url, "--into", into, *limit)
-            r = cli(k, "status", "--data", into, "--model", "mock:64", "--json")
+            k.cli("restore", "--from", url, "--into", into, *limit)
+            r = k.cli("status", "--data", into, "--model", "mock:64", "--json")
             check(json.loads(r.stdout)["posts"] == posts, f"point {i}: {r.stdout[:200]}, expected {posts}")
-            cli(k, "verify", "--data", into)
-        r = cli(k, "backup", "prune", "--archive", url, "--keep", "1", "--days", "0", "--json")
+            k.cli("verify", "--data", into)
+        r = k.cli("backup", "prune", "--archive", url, "--keep", "1", "--days", "0", "--json")
         check(json.loads(r.stdout)["deleted"] == 0, "the last good one was deleted")
 
 
@@ -365,26 +364,23 @@ def an_erased_user_is_in_no_byte():
     norm = sum(v * v for v in vector) ** 0.5
     half = struct.pack("<64e", *[v / norm for v in vector])
     with Kith(env=archive_env()) as k:
-        url = f"dir:{k.dir}/arch"
+        url = archive_beside(k)
         data, key = k.dir + "/d", token_of(k)
-        k.stop()
-        k.args = ["--archive", url]
-        k.start()
         texts(k, 40, "victor")
         texts(k, 40, "ann")
         k.post({"id": "v", "text": "victor said markervector", "author": "victor",
                 "vector": base64.b64encode(struct.pack("<64f", *vector)).decode()})
         settle(k)
-        cli(k, "backup", "now", "--data", data, "--archive", url, "--token", key)
+        k.cli("backup", "now", "--data", data, "--archive", url, "--token", key)
         before = archived(k, url, 1)["records"]
         check(holders(b"markervictor7x", data), "the test looks at the wrong files")
-        mine = json.loads(cli(k, "export", "--data", data, "--token", key, "victor").stdout)
+        mine = json.loads(k.cli("export", "--data", data, "--token", key, "victor").stdout)
         check(len(mine["posts"]) == 41 and all(len(p["vector"]) == 64 for p in mine["posts"]), "the export is not whole")
         check(k.call("POST", "/v1/users/victor/erase", {}).status == 401, "erasing needs an admin key")
-        cli(k, "erase", "--data", data, "--token", key, "victor", code=2)
-        proof = json.loads(cli(k, "erase", "--data", data, "--token", key, "--yes", "victor").stdout)
+        k.cli("erase", "--data", data, "--token", key, "victor", check_code=2)
+        proof = json.loads(k.cli("erase", "--data", data, "--token", key, "--yes", "victor").stdout)
         check(proof["posts"] == 41 and len(proof["signature"]) == 128, proof)
-        cli(k, "erase", "--data", data, "--token", key, "--yes", "victor", code=1)
+        k.cli("erase", "--data", data, "--token", key, "--yes", "victor", check_code=1)
         end = time.time() + 30
         while time.time() < end:
             listing = archived(k, url, proof["lsn"])
@@ -392,8 +388,8 @@ def an_erased_user_is_in_no_byte():
                 break
             time.sleep(0.2)
         for name, limit in (("past", ["--to-lsn", str(before)]), ("now", [])):
-            cli(k, "restore", "--from", url, "--into", f"{k.dir}/{name}", *limit)
-            r = cli(k, "status", "--data", f"{k.dir}/{name}", "--model", "mock:64", "--json")
+            k.cli("restore", "--from", url, "--into", f"{k.dir}/{name}", *limit)
+            r = k.cli("status", "--data", f"{k.dir}/{name}", "--model", "mock:64", "--json")
             check(json.loads(r.stdout)["posts"] == 40, f"{name}: {r.stdout[:200]}")
         k.post({"id": "again", "text": "victor is back with newwords", "author": "victor"})
         for path in raw_files(data, k.dir + "/arch", k.dir + "/past", k.dir + "/now"):
@@ -401,9 +397,9 @@ def an_erased_user_is_in_no_byte():
             for needle in (b"markervictor7x", b"markervector", half, half[:32]):
                 check(needle not in blob, f"{path} still holds {needle[:20]!r}")
         check(holders(b"markerann7x", data), "what others wrote is gone")
-        audit = cli(k, "audit", "show", "--data", data).stdout
+        audit = k.cli("audit", "show", "--data", data).stdout
         check("user.erase" in audit and "user.export" in audit and "backup.request" in audit, audit)
-        check(json.loads(cli(k, "audit", "verify", "--data", data, "--json").stdout)["audit"] >= 3, "audit verify")
+        check(json.loads(k.cli("audit", "verify", "--data", data, "--json").stdout)["audit"] >= 3, "audit verify")
         k.stop()
         k.start()
         check(k.call("GET", "/v1/posts/again").status == 200, "the new post of an old name")
@@ -414,19 +410,19 @@ def audit_sees_changes():
     with Kith() as k:
         data, key = k.dir + "/d", token_of(k)
         texts(k, 30, "ann")
-        cli(k, "export", "--data", data, "--token", key, "ann")
-        kept = json.loads(cli(k, "audit", "verify", "--data", data, "--json").stdout)
+        k.cli("export", "--data", data, "--token", key, "ann")
+        kept = json.loads(k.cli("audit", "verify", "--data", data, "--json").stdout)
         texts(k, 5, "bob")
-        cli(k, "audit", "verify", "--data", data, "--lsn", str(kept["lsn"]), "--hash", kept["hash"])
-        cli(k, "audit", "verify", "--data", data, "--lsn", str(kept["lsn"]), "--hash", "00" * 32, code=1)
-        cli(k, "audit", "verify", "--data", data, "--lsn", "100000", "--hash", kept["hash"], code=1)
+        k.cli("audit", "verify", "--data", data, "--lsn", str(kept["lsn"]), "--hash", kept["hash"])
+        k.cli("audit", "verify", "--data", data, "--lsn", str(kept["lsn"]), "--hash", "00" * 32, check_code=1)
+        k.cli("audit", "verify", "--data", data, "--lsn", "100000", "--hash", kept["hash"], check_code=1)
         k.stop()
         segment = sorted(f for f in raw_files(data + "/journal") if f.endswith(".seg"))[0]
         blob = bytearray(open(segment, "rb").read())
         at = blob.find(b"user.export")
         blob[at] ^= 1
         open(segment, "wb").write(blob)
-        cli(k, "audit", "verify", "--data", data, code=1)
+        k.cli("audit", "verify", "--data", data, check_code=1)
         blob[at] ^= 1
         open(segment, "wb").write(blob)
         k.start()
@@ -435,15 +431,12 @@ def audit_sees_changes():
 @case
 def the_four_drills():
     with Kith(env=archive_env()) as k:
-        url = f"dir:{k.dir}/arch"
-        k.stop()
-        k.args = ["--archive", url]
-        k.start()
+        url = archive_beside(k)
         texts(k, 400, "ann")
         s = settle(k)
         archived(k, url, s["lsn"])
         for turn in range(2):
-            r = cli(k, "drill", "all", "--data", k.dir + "/d", "--archive", url, "--scratch", k.dir, "--json")
+            r = k.cli("drill", "all", "--data", k.dir + "/d", "--archive", url, "--scratch", k.dir, "--json")
             rows = json.loads(r.stdout)
             check(len(rows) == 4 and all(row["ok"] for row in rows), r.stdout)
             for row in rows:
