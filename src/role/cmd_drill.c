@@ -6,7 +6,7 @@
  *   4  complete loss: from the archive alone, and from the posts' content alone
  * Every drill compares the state with the undamaged copy's by a hash over every row and vector. RTO is from the
  * damage to the first moment that the state is whole again; RPO is what the live journal has and the archive has
- * not at the start. The live directory is only read (its position, through the running server).
+ * not at the start. The live directory is only read.
  */
 #include "archive/archive.h"
 #include "role/args.h"
