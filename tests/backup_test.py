@@ -20,18 +20,12 @@ import tempfile
 import threading
 import time
 
-from kithtest import BIN, LONG, Kith, Skip, case, check, main
+from kithtest import BIN, LONG, Kith, Skip, case, check, free_port, main
 
 WEED = os.path.join(os.path.dirname(sys.executable), "weed")
 UNIT = os.path.join(os.path.dirname(BIN), "test_object")
 KEY = "a1" * 32
 ACCESS = {"AWS_ACCESS_KEY_ID": "kithkey", "AWS_SECRET_ACCESS_KEY": "kithsecret"}
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_port(port, seconds=40):

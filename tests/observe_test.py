@@ -17,17 +17,11 @@ import time
 import urllib.parse
 import urllib.request
 
-from kithtest import LONG, ROOT, Kith, Skip, case, check, main
+from kithtest import LONG, ROOT, Kith, Skip, case, check, free_port, main
 
 OBSERVE = os.path.join(ROOT, "deploy/observability")
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 POSTS = [{"id": f"p{i}", "text": f"a word of the river number {i} and of boat {i % 7}", "author": f"u{i % 9}"} for i in range(60)]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def need(tool):
