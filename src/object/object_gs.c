@@ -12,15 +12,17 @@
 
 #include "base/json.h"
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-enum { TOKEN_MAX = 4096, GET_TRIES = 3, PATH_BYTES = 2048, TOKEN_SPARE_S = 60 };
+enum { TOKEN_MAX = 4096, GET_TRIES = 3, PATH_BYTES = 2048, OBJECTS_MAX = 320, TOKEN_SPARE_S = 60 };
 #define BOUNDARY "kith-part-4cf1a2"
 
 typedef struct gs_store {
     object_store base;
     object_http http;
     object_url url;
+    char objects[OBJECTS_MAX]; /* the path of the bucket's objects */
     char token[TOKEN_MAX];
     uint64_t token_end_ns; /* monotonic; 0: none */
 } gs_store;
@@ -82,19 +84,15 @@ static void full_name(const gs_store *s, const char *key, strbuf *b) {
     strbuf_addf(b, "%s%s%s", s->url.prefix, s->url.prefix[0] ? "/" : "", key);
 }
 
-/* Asks for one object: /storage/v1/b/BUCKET/o/NAME, the name's slashes encoded. */
+/* Asks for one object: its name behind the path of all, the name's slashes encoded. */
 static err call_object(gs_store *s, object_ask *ask, const char *key, http_reply *out) {
-    strbuf path, name;
-    strbuf_init(&path, PATH_BYTES);
+    strbuf name;
     strbuf_init(&name, OBJECT_KEY_MAX * 2);
-    strbuf_addf(&path, "/storage/v1/b/%s/o", s->url.bucket);
     full_name(s, key, &name);
-    ask->path = path.ptr;
+    ask->path = s->objects;
     ask->last = name.ptr;
     ask->what = key;
-    err rc = path.rc != OK ? path.rc : name.rc;
-    if (rc == OK) rc = object_call(&s->http, ask, out);
-    strbuf_deinit(&path);
+    err rc = name.rc == OK ? object_call(&s->http, ask, out) : name.rc;
     strbuf_deinit(&name);
     return rc;
 }
@@ -146,9 +144,8 @@ static err send_pieces(gs_store *s, const object_ask *start, str bytes, const ch
     err rc = OK;
     for (size_t at = 0; rc == OK && at < bytes.len; at += OBJECT_PART) {
         size_t n = MIN(OBJECT_PART, bytes.len - at);
-        arena a;
-        arena_init(&a, KIB);
-        str range = arena_printf(&a, "bytes %zu-%zu/%zu", at, at + n - 1, bytes.len);
+        char range[80];
+        snprintf(range, sizeof range, "bytes %zu-%zu/%zu", at, at + n - 1, bytes.len);
         object_ask ask = {.method = "PUT",
                           .path = path,
                           .query = {{"name", start->query[start->query_count - 1].value},
@@ -157,14 +154,13 @@ static err send_pieces(gs_store *s, const object_ask *start, str bytes, const ch
                           .query_count = 3,
                           .content_type = "application/octet-stream",
                           .body = str_from(bytes.ptr + at, n),
-                          .headers = {{"content-range", range.ptr}},
+                          .headers = {{"content-range", range}},
                           .header_count = 1,
                           .what = start->what};
         http_reply r;
-        rc = range.ptr ? object_call(&s->http, &ask, &r) : ERR_NO_MEMORY;
+        rc = object_call(&s->http, &ask, &r);
         if (rc == OK && at + n < bytes.len && r.status != 308)
             rc = err_set(ERR_IO, "%s: the upload ended early", start->what);
-        arena_deinit(&a);
     }
     return rc;
 }
@@ -183,26 +179,24 @@ static err put_pieces(gs_store *s, const object_ask *start, const char *meta, st
 
 static err gs_put(object_store *base, const char *key, str bytes, object_mode mode) {
     gs_store *s = (gs_store *)base;
-    char sum[16];
-    strbuf name, path, meta;
+    char sum[16], path[OBJECTS_MAX + 8];
+    strbuf name, meta;
     strbuf_init(&name, OBJECT_KEY_MAX * 2);
-    strbuf_init(&path, PATH_BYTES);
     strbuf_init(&meta, 4 * KIB);
     crc_text(bytes, sum);
     full_name(s, key, &name);
-    strbuf_addf(&path, "/upload/storage/v1/b/%s/o", s->url.bucket);
+    snprintf(path, sizeof path, "/upload%s", s->objects);
     strbuf_addz(&meta, "{\"name\":");
     strbuf_add_json(&meta, strbuf_str(&name));
     strbuf_addf(&meta, ",\"crc32c\":\"%s\"}", sum);
-    object_ask ask = {.method = "POST", .path = path.ptr, .what = key};
+    object_ask ask = {.method = "POST", .path = path, .what = key};
     if (mode == OBJECT_NEW) ask.query[ask.query_count++] = (query_pair){"ifGenerationMatch", "0"};
     ask.query[ask.query_count++] = (query_pair){"name", name.ptr};
-    err rc = name.rc != OK ? name.rc : path.rc != OK ? path.rc : meta.rc;
+    err rc = name.rc != OK ? name.rc : meta.rc;
     if (rc == OK)
         rc = bytes.len > OBJECT_PART ? put_pieces(s, &ask, meta.ptr, bytes)
                                      : put_whole(s, &ask, meta.ptr, bytes);
     strbuf_deinit(&name);
-    strbuf_deinit(&path);
     strbuf_deinit(&meta);
     return rc;
 }
@@ -269,22 +263,19 @@ static err list_page(listing *l, str body) {
 static err gs_list(object_store *base, const char *prefix,
                    err (*visit)(void *ctx, const object_info *o), void *ctx) {
     gs_store *s = (gs_store *)base;
-    strbuf path, full;
-    strbuf_init(&path, PATH_BYTES);
+    strbuf full;
     strbuf_init(&full, OBJECT_KEY_MAX * 2);
-    strbuf_addf(&path, "/storage/v1/b/%s/o", s->url.bucket);
     full_name(s, prefix, &full);
     listing l = {.s = s, .visit = visit, .ctx = ctx};
-    err rc = path.rc != OK ? path.rc : full.rc;
+    err rc = full.rc;
     do {
-        object_ask ask = {.method = "GET", .path = path.ptr, .what = prefix};
+        object_ask ask = {.method = "GET", .path = s->objects, .what = prefix};
         if (l.token[0]) ask.query[ask.query_count++] = (query_pair){"pageToken", l.token};
-        ask.query[ask.query_count++] = (query_pair){"prefix", full.ptr ? full.ptr : ""};
+        ask.query[ask.query_count++] = (query_pair){"prefix", strbuf_str(&full).ptr};
         http_reply r;
         if (rc == OK) rc = object_call(&s->http, &ask, &r);
         if (rc == OK) rc = list_page(&l, r.body);
     } while (rc == OK && l.token[0]);
-    strbuf_deinit(&path);
     strbuf_deinit(&full);
     return rc;
 }
@@ -302,6 +293,7 @@ err object_gs_open(const object_url *u, object_store **out) {
     if (!s) return ERR_NO_MEMORY;
     s->base.ops = &ops;
     s->url = *u;
+    snprintf(s->objects, sizeof s->objects, "/storage/v1/b/%s/o", u->bucket);
     s->http = (object_http){.sign = sign, .sign_ctx = s, .store = &s->base};
     const char *endpoint = u->endpoint[0] ? u->endpoint : "https://storage.googleapis.com";
     err rc = http_client_open(endpoint, NULL, &s->http.client);
