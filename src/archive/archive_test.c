@@ -123,41 +123,9 @@ static void snapshot(fixture *f) {
 
 /* ---- states are compared by a hash over everything ---- */
 
-typedef struct state_sum {
-    shard *s;
-    uint64_t hash, posts;
-} state_sum;
-
-static err add_row(void *ctx, const store_row *r) {
-    state_sum *t = ctx;
-    uint8_t head[32] = {0};
-    float v[DIM] = {0};
-    le32_put(head, r->doc);
-    le64_put(head + 8, r->rev);
-    le64_put(head + 16, r->text_hash);
-    le64_put(head + 24, r->post->lsn);
-    t->hash = hash64(head, sizeof head, t->hash);
-    t->hash = hash64(r->post->id, strlen(r->post->id), t->hash);
-    t->hash = hash64(r->post->text, strlen(r->post->text), t->hash);
-    if (hnsw_get(shard_vectors_begin(t->s), r->doc, v) != OK) memset(v, 0, sizeof v);
-    shard_vectors_end(t->s);
-    t->hash = hash64(v, sizeof v, t->hash);
-    t->posts++;
-    return OK;
-}
-
-static state_sum state_of(shard *s) {
-    state_sum t = {.s = s};
-    shard_stats st;
-    must(shard_wait(s, STR(""), shard_head(s), WAIT_APPLIED, 20000));
-    for (int i = 0; i < 2000; i++) {
-        must(shard_stat(s, &st));
-        if (st.vectors_lsn >= st.store_lsn) break;
-        clock_sleep_ms(5);
-    }
-    store_reader *r = store_reader_get(shard_store(s));
-    must(store_scan_rows(r, 0, add_row, &t));
-    store_reader_put(shard_store(s), r);
+static shard_state state_of(shard *s) {
+    shard_state t;
+    must(shard_state_get(s, 20000, &t));
     return t;
 }
 
@@ -178,17 +146,18 @@ static restore_result restore(const fixture *f, const char *name, uint64_t lsn, 
     return out;
 }
 
-static state_sum restored_state(const fixture *f, const char *name) {
+static shard_state restored_state(const fixture *f, const char *name) {
     char into[128];
     snprintf(into, sizeof into, "%s/%s", f->root, name);
     shard *s = open_shard(f, into);
-    state_sum t = state_of(s);
+    shard_state t = state_of(s);
     shard_close(s);
     return t;
 }
 
-static void same_state(state_sum a, state_sum b) {
+static void same_state(shard_state a, shard_state b) {
     assert_int_equal(a.posts, b.posts);
+    assert_int_equal(a.vectors, b.vectors);
     assert_true(a.hash == b.hash);
 }
 
@@ -199,7 +168,7 @@ static void comes_back(void **state) {
     fixture f;
     begin(&f);
     uint64_t middle = 0;
-    state_sum at_middle = {0};
+    shard_state at_middle = {0};
     for (uint32_t i = 0; i < POSTS; i++) {
         uint64_t lsn = put(&f, i);
         if (i == POSTS / 2) {
@@ -213,7 +182,7 @@ static void comes_back(void **state) {
     uint64_t lsn;
     must(shard_delete(f.s, STR("p7"), &lsn));
     settle(&f);
-    state_sum now = state_of(f.s);
+    shard_state now = state_of(f.s);
     restore_result r = restore(&f, "latest", 0, OK, false);
     assert_true(r.snapshot_lsn >= middle && r.records == lsn);
     same_state(now, restored_state(&f, "latest"));
@@ -288,7 +257,7 @@ static void erased_for_ever(void **state) {
     assert_int_equal(sum.erasures, 1);
     restore(&f, "before", before, OK, false);
     restore(&f, "after", 0, OK, false);
-    state_sum t = restored_state(&f, "before");
+    shard_state t = restored_state(&f, "before");
     assert_int_equal(t.posts, POSTS - POSTS / 3);
     t = restored_state(&f, "after");
     assert_int_equal(t.posts, POSTS - POSTS / 3 + 1);
@@ -389,7 +358,7 @@ static void no_memory(void **state) {
     settle(&f);
     snapshot(&f);
     archive_stop(f.a);
-    state_sum want = state_of(f.s);
+    shard_state want = state_of(f.s);
     shard_close(f.s);
     char into[128], command[320];
     int failed = 0, clean = 0;
