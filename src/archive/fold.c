@@ -150,6 +150,7 @@ static err send_keys(archive *a, vault *v) {
 typedef struct gather {
     part_head head;
     strbuf bytes; /* head and frames */
+    bool again;   /* of records that are there: nothing in them is news */
     bool asked;
     uint64_t erased_lsn;
 } gather;
@@ -176,7 +177,7 @@ static err gather_frames(archive *a, vault *v, uint64_t first, uint64_t last, ga
     g->head = (part_head){.first = first};
     for (uint64_t lsn = first; rc == OK && lsn <= last && g->bytes.len < PART_MAX; lsn++) {
         rc = journal_read(r, &rec);
-        if (rc == OK) rc = note_record(v, g, &rec);
+        if (rc == OK && !g->again) rc = note_record(v, g, &rec);
         if (rc != OK) break;
         if (lsn == first) {
             g->head.first_time = rec.time;
@@ -243,7 +244,7 @@ static err merge_parts(archive *a, vault *v) {
     if (l->count < MERGE_COUNT) return OK;
     size_t from = l->count - MERGE_COUNT;
     part whole = {l->items[from].first, l->items[l->count - 1].last};
-    gather g = {0};
+    gather g = {.again = true};
     strbuf_init(&g.bytes, PART_MAX + RAW_MAX / 2);
     err rc = gather_frames(a, v, whole.first, whole.last, &g);
     bool fits = rc == OK && g.head.last == whole.last;
