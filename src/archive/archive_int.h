@@ -52,6 +52,7 @@ void name_list_deinit(name_list *l);
 /* ---- part.c: pieces of the journal ---- */
 typedef struct part {
     uint64_t first, last;
+    uint64_t bytes; /* of its frames; 0: not known, as names do not tell */
 } part;
 typedef struct part_head { /* in front of the frames */
     uint64_t first, last;

@@ -196,7 +196,7 @@ static err gather_frames(archive *a, vault *v, uint64_t first, uint64_t last, ga
 
 static err put_part(vault *v, const gather *g) {
     char name[NAME_BYTES];
-    part p = {g->head.first, g->head.last};
+    part p = {.first = g->head.first, .last = g->head.last};
     part_name(p, name);
     err rc = vault_put(v, name, strbuf_str(&g->bytes), OBJECT_NEW);
     if (rc != ERR_EXISTS) return rc;
@@ -232,23 +232,29 @@ static err send_part(archive *a, vault *v, uint64_t head) {
     strbuf_init(&g.bytes, PART_MAX + RAW_MAX / 2);
     err rc = gather_frames(a, v, a->at + 1, head, &g);
     if (rc == OK) rc = put_part(v, &g);
-    if (rc == OK) rc = remember(a, (part){g.head.first, g.head.last});
+    if (rc == OK) rc = remember(a, (part){g.head.first, g.head.last, g.bytes.len - PART_HEAD});
     if (rc == OK) moved_on(a, &g, v->bytes);
     strbuf_deinit(&g.bytes);
     return rc;
 }
 
-/* The last MERGE_COUNT parts as one, when that is not too large; then they are deleted. */
+/* The last MERGE_COUNT parts as one, when that is not too large; then they are deleted. Called at every tick, so parts
+ * that are known to be too large are not read again. */
 static err merge_parts(archive *a, vault *v) {
     part_list *l = &a->parts;
     if (l->count < MERGE_COUNT) return OK;
     size_t from = l->count - MERGE_COUNT;
-    part whole = {l->items[from].first, l->items[l->count - 1].last};
+    part whole = {.first = l->items[from].first, .last = l->items[l->count - 1].last};
+    uint64_t known = 0;
+    for (size_t i = from; i + 1 < l->count; i++) known += l->items[i].bytes;
+    if (known >= PART_MAX) return OK;
     gather g = {.again = true};
     strbuf_init(&g.bytes, PART_MAX + RAW_MAX / 2);
     err rc = gather_frames(a, v, whole.first, whole.last, &g);
     bool fits = rc == OK && g.head.last == whole.last;
     if (fits) rc = put_part(v, &g);
+    if (rc == OK && !fits) l->items[from].bytes = PART_MAX; /* with what is behind it, for good */
+    whole.bytes = g.bytes.len - PART_HEAD;
     strbuf_deinit(&g.bytes);
     if (!fits || rc != OK) return rc;
     for (size_t i = from; i < l->count; i++) {

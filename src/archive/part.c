@@ -65,9 +65,9 @@ static bool name_parse(const char *text, part *out) {
 
 static err pick(const name_list *l, part_list *out) {
     uint64_t at = 0;
-    part best = {0, 0};
+    part best = {0};
     for (size_t i = 0; i <= l->count; i++) {
-        part p = {UINT64_MAX, 0};
+        part p = {.first = UINT64_MAX};
         if (i < l->count && !name_parse(l->items[i], &p))
             return err_set(ERR_CORRUPT, "archive object journal/%s: not a name of ours",
                            l->items[i]);
