@@ -85,8 +85,7 @@ static void scalar_i8(const gemm_tile *t) {
     }
 }
 
-static void scalar_prepare_bf16(const float *x, size_t k, size_t k_padded, void *out,
-                                gemm_range *range) {
+void gemm_prepare_bf16(const float *x, size_t k, size_t k_padded, void *out, gemm_range *range) {
     float *o = out;
     for (size_t i = 0; i < k; i++) o[i] = gemm_bf16_to(gemm_bf16_of(x[i]));
     for (size_t i = k; i < k_padded; i++) o[i] = 0;
@@ -113,7 +112,7 @@ const gemm_table gemm_table_scalar = {
         {
             [GEMM_F32] = {SCALAR_ROWS, 1, 512, sizeof(float), 0, false, scalar_f32, NULL},
             [GEMM_BF16] = {SCALAR_ROWS, 1, 512, 2, sizeof(float), false, scalar_bf16,
-                           scalar_prepare_bf16},
+                           gemm_prepare_bf16},
             [GEMM_I8] = {SCALAR_ROWS, 1, GEMM_DIM_MAX, 1, 1, false, scalar_i8, scalar_prepare_i8},
         },
     .small_rows_max = SCALAR_ROWS,

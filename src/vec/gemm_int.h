@@ -78,5 +78,7 @@ static inline float gemm_bf16_to(uint16_t h) {
     memcpy(&f, &u, sizeof f);
     return f;
 }
+/* Activations as floats rounded to bfloat16: what tiles take that have no instruction for it. */
+void gemm_prepare_bf16(const float *x, size_t k, size_t k_padded, void *out, gemm_range *range);
 
 #endif

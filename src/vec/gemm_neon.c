@@ -87,14 +87,6 @@ DOT static void neon_dot_i8(const gemm_tile *t) {
     switch (t->rows) { TILE_CASES_6(tile_dot_rows, 4) }
 }
 
-static void neon_prepare_bf16(const float *x, size_t k, size_t k_padded, void *out,
-                              gemm_range *range) {
-    float *o = out;
-    for (size_t i = 0; i < k; i++) o[i] = gemm_bf16_to(gemm_bf16_of(x[i]));
-    for (size_t i = k; i < k_padded; i++) o[i] = 0;
-    *range = (gemm_range){1, 0};
-}
-
 static void neon_prepare_i8(const float *x, size_t k, size_t k_padded, void *out,
                             gemm_range *range) {
     int16_t *o = out;
@@ -125,33 +117,18 @@ static void neon_prepare_dot(const float *x, size_t k, size_t k_padded, void *ou
     for (; i < k_padded; i++) o[i] = 0;
 }
 
-#define FLOATS                                                                            \
-    [GEMM_F32] = {6, 1, 384, sizeof(float), 0, false, neon_f32, NULL}, [GEMM_BF16] = {    \
-                                                                           6,             \
-                                                                           1,             \
-                                                                           512,           \
-                                                                           2,             \
-                                                                           sizeof(float), \
-                                                                           false,         \
-                                                                           neon_bf16,     \
-                                                                           neon_prepare_bf16}
+#define KERNEL_F32 \
+    { 6, 1, 384, sizeof(float), 0, false, neon_f32, NULL }
+#define KERNEL_BF16 \
+    { 6, 1, 512, 2, sizeof(float), false, neon_bf16, gemm_prepare_bf16 }
+#define KERNEL_I8 \
+    { 6, 1, GEMM_DIM_MAX, 1, 2, false, neon_i8, neon_prepare_i8 }
+#define KERNEL_DOT \
+    { 6, 4, GEMM_DIM_MAX, 1, 1, false, neon_dot_i8, neon_prepare_dot }
 
-const gemm_table gemm_table_neon = {
-    .name = "neon",
-    .columns = 16,
-    .kernel = {FLOATS, [GEMM_I8] = {6, 1, GEMM_DIM_MAX, 1, 2, false, neon_i8, neon_prepare_i8}},
-    .small_rows_max = 6,
-    .small = neon_f32,
-};
-
+const gemm_table gemm_table_neon = {"neon", 16, {KERNEL_F32, KERNEL_BF16, KERNEL_I8}, 6, neon_f32};
 const gemm_table gemm_table_neon_dot = {
-    .name = "neon-dot",
-    .columns = 16,
-    .kernel = {FLOATS, [GEMM_I8] = {6, 4, GEMM_DIM_MAX, 1, 1, false, neon_dot_i8,
-                                    neon_prepare_dot}},
-    .small_rows_max = 6,
-    .small = neon_f32,
-};
+    "neon-dot", 16, {KERNEL_F32, KERNEL_BF16, KERNEL_DOT}, 6, neon_f32};
 #else
 typedef int gemm_neon_is_empty; /* a translation unit must not be empty */
 #endif

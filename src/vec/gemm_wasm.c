@@ -54,14 +54,6 @@ static void wasm_i8(const gemm_tile *t) {
     switch (t->rows) { TILE_CASES_2(tile_i8_rows, 4) }
 }
 
-static void wasm_prepare_bf16(const float *x, size_t k, size_t k_padded, void *out,
-                              gemm_range *range) {
-    float *o = out;
-    for (size_t i = 0; i < k; i++) o[i] = gemm_bf16_to(gemm_bf16_of(x[i]));
-    for (size_t i = k; i < k_padded; i++) o[i] = 0;
-    *range = (gemm_range){1, 0};
-}
-
 static void wasm_prepare_i8(const float *x, size_t k, size_t k_padded, void *out,
                             gemm_range *range) {
     int16_t *o = out;
@@ -83,7 +75,7 @@ const gemm_table gemm_table_wasm = {
     .kernel =
         {
             [GEMM_F32] = {2, 1, 384, sizeof(float), 0, false, wasm_f32, NULL},
-            [GEMM_BF16] = {2, 1, 512, 2, sizeof(float), false, wasm_bf16, wasm_prepare_bf16},
+            [GEMM_BF16] = {2, 1, 512, 2, sizeof(float), false, wasm_bf16, gemm_prepare_bf16},
             [GEMM_I8] = {2, 2, GEMM_DIM_MAX, 1, 2, false, wasm_i8, wasm_prepare_i8},
         },
     .small_rows_max = 2,
