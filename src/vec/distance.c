@@ -76,7 +76,7 @@ static void scalar_axpy(float *y, float a, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = fmaf(a, x[i], y[i]);
 }
 
-static void scalar_f16_from_f32(f16 *to, const float *from, size_t n) {
+void distance_f16_from_f32(f16 *to, const float *from, size_t n) {
     for (size_t i = 0; i < n; i++) to[i] = f16_of_f32(from[i]);
 }
 
@@ -160,7 +160,7 @@ static const vec_kernels scalar_table = {
     .dot_f16 = scalar_dot_f16,
     .dot_i8 = scalar_dot_i8,
     .axpy = scalar_axpy,
-    .f16_from_f32 = scalar_f16_from_f32,
+    .f16_from_f32 = distance_f16_from_f32,
     .f32_from_f16 = scalar_f32_from_f16,
     .matvec_i8 = scalar_matvec_i8,
     .max_abs = scalar_max_abs,

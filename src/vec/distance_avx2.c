@@ -1,8 +1,6 @@
 /* distance_avx2: the kernels for AVX2, FMA and F16C (Haswell, Zen and later).
  *
- * A 32-lane sum is four registers of eight; reducing adds register 2 to 0 and 3 to 1, then 1 to 0,
- * then halves: the same tree as the scalar code. Tails are copied to zeroed buffers: one more step
- * of the same loop, no masks.
+ * Floating sums, comparisons and widening are distance_simd.h's.
  *
  * Codes: four 32-byte blocks a record at most, so the int16 sums of maddubs cannot overflow: a lane
  * takes 2 * 4 products pairs of at most 2 * 15 * 127 = 3,810, together 30,480. Widening is thus once
@@ -12,77 +10,35 @@
 #include "vec/distance_int.h"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "vec/simd_avx2.h"
 
-#define AVX2        __attribute__((target("avx2,fma,f16c")))
-#define AVX2_INLINE static inline __attribute__((always_inline, target("avx2,fma,f16c")))
-
-typedef struct lanes {
-    __m256 r[4];
-} lanes;
-
-AVX2_INLINE float lanes_sum(lanes s) {
-    __m256 a = _mm256_add_ps(_mm256_add_ps(s.r[0], s.r[2]), _mm256_add_ps(s.r[1], s.r[3]));
-    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
-    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+#define lane_fma V_FMA
+#define lane_sum v_sum
+V_INLINE V lane_load_f16(const f16 *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p));
 }
-
-AVX2_INLINE void lanes_step_f32(lanes *s, const float *a, const float *b) {
-    for (int i = 0; i < 4; i++)
-        s->r[i] = _mm256_fmadd_ps(_mm256_loadu_ps(a + 8 * i), _mm256_loadu_ps(b + 8 * i), s->r[i]);
+V_INLINE V lane_abs(V v) {
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
 }
-
-AVX2_INLINE void lanes_step_f16(lanes *s, const f16 *a, const float *b) {
-    for (int i = 0; i < 4; i++) {
-        __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const void *)(a + 8 * i)));
-        s->r[i] = _mm256_fmadd_ps(x, _mm256_loadu_ps(b + 8 * i), s->r[i]);
-    }
+V_INLINE unsigned lane_above(V a, V b) {
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
 }
-
-AVX2_INLINE lanes lanes_zero(void) {
-    __m256 z = _mm256_setzero_ps();
-    return (lanes){{z, z, z, z}};
+V_INLINE unsigned lane_not_least(V a, V b) {
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NGE_UQ));
 }
+#include "vec/distance_simd.h"
 
-AVX2 static float avx2_dot_f32(const float *a, const float *b, size_t n) {
-    lanes s = lanes_zero();
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) lanes_step_f32(&s, a + i, b + i);
-    if (i < n) {
-        float x[32] = {0}, y[32] = {0};
-        memcpy(x, a + i, (n - i) * sizeof *a);
-        memcpy(y, b + i, (n - i) * sizeof *b);
-        lanes_step_f32(&s, x, y);
-    }
-    return lanes_sum(s);
-}
-
-AVX2 static float avx2_dot_f16(const f16 *a, const float *b, size_t n) {
-    lanes s = lanes_zero();
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) lanes_step_f16(&s, a + i, b + i);
-    if (i < n) {
-        f16 x[32] = {0};
-        float y[32] = {0};
-        memcpy(x, a + i, (n - i) * sizeof *a);
-        memcpy(y, b + i, (n - i) * sizeof *b);
-        lanes_step_f16(&s, x, y);
-    }
-    return lanes_sum(s);
-}
-
-AVX2_INLINE int32_t sum_epi32(__m256i v) {
+V_INLINE int32_t sum_epi32(__m256i v) {
     __m128i a = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     a = _mm_add_epi32(a, _mm_shuffle_epi32(a, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(a, _mm_shuffle_epi32(a, 0xb1)));
 }
 
-AVX2_INLINE __m256i load_i8(const int8_t *p) {
+V_INLINE __m256i load_i8(const int8_t *p) {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)p));
 }
 
-AVX2 static int32_t avx2_dot_i8(const int8_t *a, const int8_t *b, size_t n) {
+V_TARGET static int32_t avx2_dot_i8(const int8_t *a, const int8_t *b, size_t n) {
     __m256i s = _mm256_setzero_si256();
     size_t i = 0;
     for (; i + 16 <= n; i += 16)
@@ -92,17 +48,7 @@ AVX2 static int32_t avx2_dot_i8(const int8_t *a, const int8_t *b, size_t n) {
     return sum;
 }
 
-AVX2 static void avx2_axpy(float *y, float a, const float *x, size_t n) {
-    __m256 f = _mm256_set1_ps(a);
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        __m256 r = _mm256_fmadd_ps(f, _mm256_loadu_ps(x + i), _mm256_loadu_ps(y + i));
-        _mm256_storeu_ps(y + i, r);
-    }
-    for (; i < n; i++) y[i] = __builtin_fmaf(a, x[i], y[i]);
-}
-
-AVX2 static void avx2_f16_from_f32(f16 *to, const float *from, size_t n) {
+V_TARGET static void avx2_f16_from_f32(f16 *to, const float *from, size_t n) {
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         __m128i h = _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT);
@@ -111,15 +57,8 @@ AVX2 static void avx2_f16_from_f32(f16 *to, const float *from, size_t n) {
     for (; i < n; i++) to[i] = _cvtss_sh(from[i], _MM_FROUND_TO_NEAREST_INT);
 }
 
-AVX2 static void avx2_f32_from_f16(float *to, const f16 *from, size_t n) {
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(from + i))));
-    for (; i < n; i++) to[i] = _cvtsh_ss(from[i]);
-}
-
 /* Sums of four rows, which share the loads of x. */
-AVX2_INLINE __m128i matvec_four(const int8_t *m, size_t cols, const int16_t *x) {
+V_INLINE __m128i matvec_four(const int8_t *m, size_t cols, const int16_t *x) {
     __m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
     for (size_t c = 0; c < cols; c += 16) {
         __m256i v = _mm256_loadu_si256((const void *)(x + c));
@@ -132,8 +71,8 @@ AVX2_INLINE __m128i matvec_four(const int8_t *m, size_t cols, const int16_t *x) 
     return _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
 }
 
-AVX2 static void avx2_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
-                                const float *scale, float f, float *y) {
+V_TARGET static void avx2_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
+                                    const float *scale, float f, float *y) {
     size_t r = 0;
     for (; r + 4 <= rows; r += 4) {
         __m128 sums = _mm_cvtepi32_ps(matvec_four(m + r * cols, cols, x));
@@ -150,23 +89,7 @@ AVX2 static void avx2_matvec_i8(const int8_t *m, size_t rows, size_t cols, const
     }
 }
 
-AVX2 static float avx2_max_abs(const float *x, size_t n) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    __m256 most = _mm256_setzero_ps();
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        most = _mm256_max_ps(most, _mm256_andnot_ps(sign, _mm256_loadu_ps(x + i)));
-    __m128 a = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
-    a = _mm_max_ps(a, _mm_movehl_ps(a, a));
-    float m = _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)));
-    for (; i < n; i++) {
-        float v = __builtin_fabsf(x[i]);
-        m = v > m ? v : m;
-    }
-    return m;
-}
-
-AVX2 static void avx2_round_i16(int16_t *to, const float *x, float scale, size_t n) {
+V_TARGET static void avx2_round_i16(int16_t *to, const float *x, float scale, size_t n) {
     __m256 f = _mm256_set1_ps(scale);
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
@@ -177,7 +100,7 @@ AVX2 static void avx2_round_i16(int16_t *to, const float *x, float scale, size_t
     for (; i < n; i++) to[i] = (int16_t)_mm_cvtss_si32(_mm_set_ss(x[i] * scale));
 }
 
-AVX2 static int32_t avx2_round_i8(int8_t *to, const float *x, float scale, size_t n) {
+V_TARGET static int32_t avx2_round_i8(int8_t *to, const float *x, float scale, size_t n) {
     __m256 f = _mm256_set1_ps(scale);
     __m256i sum = _mm256_setzero_si256();
     size_t i = 0;
@@ -195,31 +118,8 @@ AVX2 static int32_t avx2_round_i8(int8_t *to, const float *x, float scale, size_
     return total;
 }
 
-AVX2 static size_t avx2_above(const float *scores, size_t n, float threshold, uint16_t *index) {
-    size_t count = 0, i = 0;
-    __m256 t = _mm256_set1_ps(threshold);
-    for (; i + 8 <= n; i += 8) {
-        __m256 above = _mm256_cmp_ps(_mm256_loadu_ps(scores + i), t, _CMP_GT_OQ);
-        unsigned mask = (unsigned)_mm256_movemask_ps(above);
-        for (; mask; mask &= mask - 1) index[count++] = (uint16_t)(i + (size_t)__builtin_ctz(mask));
-    }
-    for (; i < n; i++)
-        if (scores[i] > threshold) index[count++] = (uint16_t)i;
-    return count;
-}
-
-/* How many of the falling scores[0, n) are at least `score`. */
-AVX2_INLINE size_t place_of(const float *scores, size_t n, float score) {
-    __m256 s = _mm256_set1_ps(score);
-    for (size_t i = 0; i < n; i += 8) {
-        __m256 less = _mm256_cmp_ps(_mm256_loadu_ps(scores + i), s, _CMP_NGE_UQ);
-        unsigned mask = (unsigned)_mm256_movemask_ps(less);
-        if (mask) return MIN(i + (size_t)__builtin_ctz(mask), n);
-    }
-    return n;
-}
-
-AVX2 static size_t avx2_insert(float *scores, uint32_t *ids, size_t n, float score, uint32_t id) {
+V_TARGET static size_t avx2_insert(float *scores, uint32_t *ids, size_t n, float score,
+                                   uint32_t id) {
     size_t at = place_of(scores, n, score), end = n;
     while (end >= at + 8) { /* from the end, eight at a time, one place up */
         end -= 8;
@@ -239,8 +139,8 @@ AVX2 static size_t avx2_insert(float *scores, uint32_t *ids, size_t n, float sco
     return at;
 }
 
-AVX2 static uint32_t avx2_codes_expand(const uint8_t *record, size_t stride, int8_t *low,
-                                       int8_t *high) {
+V_TARGET static uint32_t avx2_codes_expand(const uint8_t *record, size_t stride, int8_t *low,
+                                           int8_t *high) {
     const __m256i nibble = _mm256_set1_epi8(15);
     __m256i sum = _mm256_setzero_si256();
     for (size_t i = 0; i < stride; i += 32) {
@@ -256,7 +156,7 @@ AVX2 static uint32_t avx2_codes_expand(const uint8_t *record, size_t stride, int
 }
 
 /* Adds the products of 32 code bytes, as sixteen int16. */
-AVX2_INLINE __m256i block_sums(const codes_query *q, const uint8_t *code, int at, __m256i sum) {
+V_INLINE __m256i block_sums(const codes_query *q, const uint8_t *code, int at, __m256i sum) {
     const __m256i nibble = _mm256_set1_epi8(15);
     __m256i c = _mm256_loadu_si256((const void *)(code + at));
     __m256i low = _mm256_and_si256(c, nibble);
@@ -268,7 +168,7 @@ AVX2_INLINE __m256i block_sums(const codes_query *q, const uint8_t *code, int at
 }
 
 /* Sums of products of one record as eight int32; blocks is stride / 32: 2 or 4. */
-AVX2_INLINE __m256i record_sums(const codes_query *q, const uint8_t *code, int blocks) {
+V_INLINE __m256i record_sums(const codes_query *q, const uint8_t *code, int blocks) {
     __m256i a = block_sums(q, code, 0, _mm256_setzero_si256());
     a = block_sums(q, code, 32, a);
     if (blocks == 4) {
@@ -278,14 +178,14 @@ AVX2_INLINE __m256i record_sums(const codes_query *q, const uint8_t *code, int b
     return _mm256_madd_epi16(a, _mm256_set1_epi16(1));
 }
 
-AVX2_INLINE int load_tail(const uint8_t *code, size_t stride) {
+V_INLINE int load_tail(const uint8_t *code, size_t stride) {
     int v;
     memcpy(&v, code + stride - 4, 4);
     return v;
 }
 
-AVX2_INLINE void score_four(const codes_query *q, const uint8_t *const *codes, int blocks,
-                            float *out) {
+V_INLINE void score_four(const codes_query *q, const uint8_t *const *codes, int blocks,
+                         float *out) {
     size_t stride = (size_t)blocks * 32;
     __m256i a =
         _mm256_hadd_epi32(record_sums(q, codes[0], blocks), record_sums(q, codes[1], blocks));
@@ -304,8 +204,8 @@ AVX2_INLINE void score_four(const codes_query *q, const uint8_t *const *codes, i
     _mm_storeu_ps(out, _mm_add_ps(_mm_mul_ps(factor, inner), bias));
 }
 
-AVX2_INLINE void score_all(const codes_query *q, const uint8_t *const *codes, size_t n, int blocks,
-                           float *out) {
+V_INLINE void score_all(const codes_query *q, const uint8_t *const *codes, size_t n, int blocks,
+                        float *out) {
     size_t i = 0;
     for (; i + 4 <= n; i += 4) score_four(q, codes + i, blocks, out + i);
     if (i == n) return;
@@ -316,8 +216,8 @@ AVX2_INLINE void score_all(const codes_query *q, const uint8_t *const *codes, si
     memcpy(out + i, tmp, (n - i) * sizeof *out);
 }
 
-AVX2 static void avx2_codes_score(const codes_query *q, const uint8_t *const *codes, size_t n,
-                                  float *out) {
+V_TARGET static void avx2_codes_score(const codes_query *q, const uint8_t *const *codes, size_t n,
+                                      float *out) {
     if (q->stride == 128)
         score_all(q, codes, n, 4, out);
     else
@@ -325,18 +225,18 @@ AVX2 static void avx2_codes_score(const codes_query *q, const uint8_t *const *co
 }
 
 static const vec_kernels table = {
-    .dot_f32 = avx2_dot_f32,
-    .dot_f16 = avx2_dot_f16,
+    .dot_f32 = simd_dot_f32,
+    .dot_f16 = simd_dot_f16,
     .dot_i8 = avx2_dot_i8,
-    .axpy = avx2_axpy,
+    .axpy = simd_axpy,
     .f16_from_f32 = avx2_f16_from_f32,
-    .f32_from_f16 = avx2_f32_from_f16,
+    .f32_from_f16 = simd_f32_from_f16,
     .matvec_i8 = avx2_matvec_i8,
-    .max_abs = avx2_max_abs,
+    .max_abs = simd_max_abs,
     .round_i16 = avx2_round_i16,
     .round_i8 = avx2_round_i8,
     .insert = avx2_insert,
-    .above = avx2_above,
+    .above = simd_above,
     .codes_expand = avx2_codes_expand,
     .codes_score = avx2_codes_score,
 };

@@ -10,4 +10,7 @@ const vec_kernels *distance_neon_table(void);
 const vec_kernels *distance_neon_dot_table(void);
 const vec_kernels *distance_wasm_table(void);
 
+/* The scalar kernel: what tiers take that have no instruction for it. */
+void distance_f16_from_f32(f16 *to, const float *from, size_t n);
+
 #endif

@@ -1,9 +1,8 @@
 /* distance_neon: the kernels for Arm's 128-bit vectors (64-bit Arm: always there).
  *
- * A 32-lane sum is eight registers of four, reduced by the same tree as the scalar code: 4 to 0 and so
- * on, then 2 to 0 and 3 to 1, 1 to 0, then halves. Tails are copied to zeroed buffers: one more step of
- * the same loop. Two tables: plain, and with the int8 dot products of Armv8.2 (sdot), which do in one
- * instruction what takes a widening multiply and a pairwise addition without.
+ * Floating sums, comparisons and half precision are distance_simd.h's. Two tables: plain, and with the
+ * int8 dot products of Armv8.2 (sdot), which do in one instruction what takes a widening multiply and a
+ * pairwise addition without.
  *
  * Codes without sdot: a nibble is at most 15, so its products with int8 are at most 1,905 and a lane of
  * int16 takes the two of each of the eight 16-byte blocks of a record, 30,480 in all, from low nibbles and
@@ -15,68 +14,31 @@
 #include "vec/distance_int.h"
 
 #if defined(__aarch64__)
-#include <arm_neon.h>
+#include "vec/simd_neon.h"
 
-#define DOT    __attribute__((target("arch=armv8.2-a+dotprod")))
-#define INLINE static inline __attribute__((always_inline))
+#define DOT __attribute__((target("arch=armv8.2-a+dotprod")))
 
-typedef struct lanes {
-    float32x4_t r[8];
-} lanes;
-
-INLINE lanes lanes_zero(void) {
-    float32x4_t z = vdupq_n_f32(0);
-    return (lanes){{z, z, z, z, z, z, z, z}};
-}
-
-INLINE float lanes_sum(const lanes *s) {
-    float32x4_t a = vaddq_f32(vaddq_f32(s->r[0], s->r[4]), vaddq_f32(s->r[2], s->r[6]));
-    float32x4_t b = vaddq_f32(vaddq_f32(s->r[1], s->r[5]), vaddq_f32(s->r[3], s->r[7]));
-    a = vaddq_f32(a, b);
-    float32x2_t c = vadd_f32(vget_low_f32(a), vget_high_f32(a));
-    return vget_lane_f32(c, 0) + vget_lane_f32(c, 1);
-}
-
-INLINE void lanes_step_f32(lanes *s, const float *a, const float *b) {
-    for (int i = 0; i < 8; i++)
-        s->r[i] = vfmaq_f32(s->r[i], vld1q_f32(a + 4 * i), vld1q_f32(b + 4 * i));
-}
-
-INLINE float32x4_t load_f16(const f16 *p) {
+#define lane_fma V_FMA
+V_INLINE V lane_load_f16(const f16 *p) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
-
-INLINE void lanes_step_f16(lanes *s, const f16 *a, const float *b) {
-    for (int i = 0; i < 8; i++)
-        s->r[i] = vfmaq_f32(s->r[i], load_f16(a + 4 * i), vld1q_f32(b + 4 * i));
+#define lane_abs vabsq_f32
+V_INLINE float lane_sum(V v) {
+    float32x2_t half = vadd_f32(vget_low_f32(v), vget_high_f32(v));
+    return vget_lane_f32(half, 0) + vget_lane_f32(half, 1);
 }
-
-static float neon_dot_f32(const float *a, const float *b, size_t n) {
-    lanes s = lanes_zero();
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) lanes_step_f32(&s, a + i, b + i);
-    if (i < n) {
-        float x[32] = {0}, y[32] = {0};
-        memcpy(x, a + i, (n - i) * sizeof *a);
-        memcpy(y, b + i, (n - i) * sizeof *b);
-        lanes_step_f32(&s, x, y);
-    }
-    return lanes_sum(&s);
+/* A bit for each lane that is all ones. */
+V_INLINE unsigned mask_of(uint32x4_t m) {
+    static const uint32_t bits[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(m, vld1q_u32(bits)));
 }
-
-static float neon_dot_f16(const f16 *a, const float *b, size_t n) {
-    lanes s = lanes_zero();
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) lanes_step_f16(&s, a + i, b + i);
-    if (i < n) {
-        f16 x[32] = {0};
-        float y[32] = {0};
-        memcpy(x, a + i, (n - i) * sizeof *a);
-        memcpy(y, b + i, (n - i) * sizeof *b);
-        lanes_step_f16(&s, x, y);
-    }
-    return lanes_sum(&s);
+V_INLINE unsigned lane_above(V a, V b) {
+    return mask_of(vcgtq_f32(a, b));
 }
+V_INLINE unsigned lane_not_least(V a, V b) {
+    return mask_of(vmvnq_u32(vcgeq_f32(a, b)));
+}
+#include "vec/distance_simd.h"
 
 static int32_t neon_dot_i8(const int8_t *a, const int8_t *b, size_t n) {
     int32x4_t s = vdupq_n_s32(0);
@@ -100,13 +62,6 @@ DOT static int32_t neon_dot_dot_i8(const int8_t *a, const int8_t *b, size_t n) {
     return sum;
 }
 
-static void neon_axpy(float *y, float a, const float *x, size_t n) {
-    float32x4_t f = vdupq_n_f32(a);
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) vst1q_f32(y + i, vfmaq_f32(vld1q_f32(y + i), f, vld1q_f32(x + i)));
-    for (; i < n; i++) y[i] = __builtin_fmaf(a, x[i], y[i]);
-}
-
 static void neon_f16_from_f32(f16 *to, const float *from, size_t n) {
     size_t i = 0;
     for (; i + 4 <= n; i += 4)
@@ -120,20 +75,8 @@ static void neon_f16_from_f32(f16 *to, const float *from, size_t n) {
     }
 }
 
-static void neon_f32_from_f16(float *to, const f16 *from, size_t n) {
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) vst1q_f32(to + i, load_f16(from + i));
-    if (i < n) {
-        f16 h[4] = {0};
-        float x[4];
-        memcpy(h, from + i, (n - i) * sizeof *h);
-        vst1q_f32(x, load_f16(h));
-        memcpy(to + i, x, (n - i) * sizeof *x);
-    }
-}
-
 /* The sum of one row; cols is a multiple of 32. */
-INLINE int32_t row_sum(const int8_t *m, size_t cols, const int16_t *x) {
+V_INLINE int32_t row_sum(const int8_t *m, size_t cols, const int16_t *x) {
     int32x4_t s0 = vdupq_n_s32(0), s1 = s0;
     for (size_t c = 0; c < cols; c += 16) {
         int8x16_t w = vld1q_s8(m + c);
@@ -150,18 +93,6 @@ INLINE int32_t row_sum(const int8_t *m, size_t cols, const int16_t *x) {
 static void neon_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
                            const float *scale, float f, float *y) {
     for (size_t r = 0; r < rows; r++) y[r] = (float)row_sum(m + r * cols, cols, x) * (scale[r] * f);
-}
-
-static float neon_max_abs(const float *x, size_t n) {
-    float32x4_t most = vdupq_n_f32(0);
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) most = vmaxq_f32(most, vabsq_f32(vld1q_f32(x + i)));
-    float m = vmaxvq_f32(most);
-    for (; i < n; i++) {
-        float v = __builtin_fabsf(x[i]);
-        m = v > m ? v : m;
-    }
-    return m;
 }
 
 static void neon_round_i16(int16_t *to, const float *x, float scale, size_t n) {
@@ -188,41 +119,6 @@ static int32_t neon_round_i8(int8_t *to, const float *x, float scale, size_t n) 
     return total;
 }
 
-/* A bit for each lane that is all ones. */
-INLINE unsigned mask_of(uint32x4_t m) {
-    static const uint32_t bits[4] = {1, 2, 4, 8};
-    return vaddvq_u32(vandq_u32(m, vld1q_u32(bits)));
-}
-
-static size_t neon_above(const float *scores, size_t n, float threshold, uint16_t *index) {
-    size_t count = 0, i = 0;
-    float32x4_t t = vdupq_n_f32(threshold);
-    for (; i + 4 <= n; i += 4) {
-        unsigned mask = mask_of(vcgtq_f32(vld1q_f32(scores + i), t));
-        for (; mask; mask &= mask - 1) index[count++] = (uint16_t)(i + (size_t)__builtin_ctz(mask));
-    }
-    for (; i < n; i++)
-        if (scores[i] > threshold) index[count++] = (uint16_t)i;
-    return count;
-}
-
-static size_t neon_insert(float *scores, uint32_t *ids, size_t n, float score, uint32_t id) {
-    float32x4_t s = vdupq_n_f32(score);
-    size_t at = 0;
-    for (; at < n; at += 4) { /* up to 3 past the end are read: there is room */
-        unsigned mask = mask_of(vmvnq_u32(vcgeq_f32(vld1q_f32(scores + at), s)));
-        if (!mask) continue;
-        at += (size_t)__builtin_ctz(mask);
-        break;
-    }
-    at = MIN(at, n);
-    memmove(scores + at + 1, scores + at, (n - at) * sizeof *scores);
-    memmove(ids + at + 1, ids + at, (n - at) * sizeof *ids);
-    scores[at] = score;
-    ids[at] = id;
-    return at;
-}
-
 /* ---- codes ---- */
 
 static uint32_t neon_codes_expand(const uint8_t *record, size_t stride, int8_t *low, int8_t *high) {
@@ -241,9 +137,9 @@ static uint32_t neon_codes_expand(const uint8_t *record, size_t stride, int8_t *
 }
 
 /* Scale, offset and factors in the scalar code's order. */
-INLINE float finish(const codes_query *q, const uint8_t *code, int32_t sum) {
+V_INLINE float finish(const codes_query *q, const uint8_t *code, int32_t sum) {
     float tail[2];
-    neon_f32_from_f16(tail, (f16[]){le16_get(code + q->stride - 4), le16_get(code + q->stride - 2)},
+    simd_f32_from_f16(tail, (f16[]){le16_get(code + q->stride - 4), le16_get(code + q->stride - 2)},
                       2);
     float inner = (float)sum * q->scale + q->offset;
     return tail[0] * inner + (tail[1] + q->base);
@@ -284,10 +180,10 @@ DOT static void neon_dot_codes_score(const codes_query *q, const uint8_t *const 
 
 #define TABLE(dot, codes)                                                                   \
     {                                                                                       \
-        .dot_f32 = neon_dot_f32, .dot_f16 = neon_dot_f16, .dot_i8 = dot, .axpy = neon_axpy, \
-        .f16_from_f32 = neon_f16_from_f32, .f32_from_f16 = neon_f32_from_f16,               \
-        .matvec_i8 = neon_matvec_i8, .max_abs = neon_max_abs, .round_i16 = neon_round_i16,  \
-        .round_i8 = neon_round_i8, .insert = neon_insert, .above = neon_above,              \
+        .dot_f32 = simd_dot_f32, .dot_f16 = simd_dot_f16, .dot_i8 = dot, .axpy = simd_axpy, \
+        .f16_from_f32 = neon_f16_from_f32, .f32_from_f16 = simd_f32_from_f16,               \
+        .matvec_i8 = neon_matvec_i8, .max_abs = simd_max_abs, .round_i16 = neon_round_i16,  \
+        .round_i8 = neon_round_i8, .insert = simd_insert, .above = simd_above,              \
         .codes_expand = neon_codes_expand, .codes_score = codes,                            \
     }
 static const vec_kernels table = TABLE(neon_dot_i8, neon_codes_score);

@@ -7,19 +7,18 @@
  * instructions for two lanes; the walk through the graph scores codes, which are integers and at full
  * speed, and meets floats only when it re-ranks.
  *
- * To half precision is the scalar kernel's work: only writers need it. There is no finding out at run time:
- * a module that holds these instructions loads only where they exist.
+ * To half precision is the scalar kernel's work: only writers need it. Sums, comparisons and widening are
+ * distance_simd.h's. There is no finding out at run time: a module that holds these instructions loads
+ * only where they exist.
  */
 #include "vec/codes.h"
 #include "vec/distance_int.h"
 
 #if defined(__wasm_simd128__)
-#include <wasm_simd128.h>
-
-#define INLINE static inline __attribute__((always_inline))
+#include "vec/simd_wasm.h"
 
 /* p + c to odd: the sum, moved to its odd neighbour on the side of the error when it was not exact. */
-INLINE v128_t add_to_odd(v128_t p, v128_t c) {
+V_INLINE v128_t add_to_odd(v128_t p, v128_t c) {
     const v128_t zero = wasm_f64x2_splat(0), one = wasm_i64x2_splat(1);
     v128_t s = wasm_f64x2_add(p, c), back = wasm_f64x2_sub(s, p);
     v128_t error = wasm_f64x2_add(wasm_f64x2_sub(p, wasm_f64x2_sub(s, back)),
@@ -30,39 +29,18 @@ INLINE v128_t add_to_odd(v128_t p, v128_t c) {
     return wasm_i64x2_add(s, wasm_v128_and(away, wasm_v128_andnot(inexact, odd)));
 }
 
-INLINE v128_t fma_half(v128_t a, v128_t b, v128_t c) { /* of the low two lanes */
+V_INLINE v128_t fma_half(v128_t a, v128_t b, v128_t c) { /* of the low two lanes */
     v128_t p = wasm_f64x2_mul(wasm_f64x2_promote_low_f32x4(a), wasm_f64x2_promote_low_f32x4(b));
     return wasm_f32x4_demote_f64x2_zero(add_to_odd(p, wasm_f64x2_promote_low_f32x4(c)));
 }
 
-INLINE v128_t upper(v128_t v) {
-    return wasm_i32x4_shuffle(v, v, 2, 3, 2, 3);
-}
-
-INLINE v128_t fma_f32(v128_t a, v128_t b, v128_t c) {
-    v128_t low = fma_half(a, b, c), high = fma_half(upper(a), upper(b), upper(c));
+V_INLINE V lane_fma(V a, V b, V c) {
+    v128_t low = fma_half(a, b, c), high = fma_half(v_swap(a), v_swap(b), v_swap(c));
     return wasm_i64x2_shuffle(low, high, 0, 2);
 }
 
-typedef struct lanes {
-    v128_t r[8];
-} lanes;
-
-INLINE lanes lanes_zero(void) {
-    v128_t z = wasm_f32x4_splat(0);
-    return (lanes){{z, z, z, z, z, z, z, z}};
-}
-
-INLINE float lanes_sum(const lanes *s) {
-    v128_t a = wasm_f32x4_add(wasm_f32x4_add(s->r[0], s->r[4]), wasm_f32x4_add(s->r[2], s->r[6]));
-    v128_t b = wasm_f32x4_add(wasm_f32x4_add(s->r[1], s->r[5]), wasm_f32x4_add(s->r[3], s->r[7]));
-    a = wasm_f32x4_add(a, b);
-    a = wasm_f32x4_add(a, upper(a));
-    return wasm_f32x4_extract_lane(a, 0) + wasm_f32x4_extract_lane(a, 1);
-}
-
 /* Four halves: the exponent is put right by a multiplication, which also makes denormals whole. */
-INLINE v128_t load_f16(const f16 *p) {
+V_INLINE V lane_load_f16(const f16 *p) {
     v128_t h = wasm_u32x4_load16x4(p);
     v128_t bits = wasm_i32x4_shl(wasm_v128_and(h, wasm_i32x4_splat(0x7fff)), 13);
     v128_t special = wasm_i32x4_gt(bits, wasm_i32x4_splat((0x7c00 << 13) - 1));
@@ -74,44 +52,17 @@ INLINE v128_t load_f16(const f16 *p) {
     return wasm_v128_or(f, sign);
 }
 
-INLINE void lanes_step_f32(lanes *s, const float *a, const float *b) {
-    for (int i = 0; i < 8; i++)
-        s->r[i] = fma_f32(wasm_v128_load(a + 4 * i), wasm_v128_load(b + 4 * i), s->r[i]);
+#define lane_abs wasm_f32x4_abs
+#define lane_sum v_sum
+V_INLINE unsigned lane_above(V a, V b) {
+    return wasm_i32x4_bitmask(wasm_f32x4_gt(a, b));
 }
-
-INLINE void lanes_step_f16(lanes *s, const f16 *a, const float *b) {
-    for (int i = 0; i < 8; i++)
-        s->r[i] = fma_f32(load_f16(a + 4 * i), wasm_v128_load(b + 4 * i), s->r[i]);
+V_INLINE unsigned lane_not_least(V a, V b) {
+    return wasm_i32x4_bitmask(wasm_f32x4_ge(a, b)) ^ 15u;
 }
+#include "vec/distance_simd.h"
 
-static float wasm_dot_f32(const float *a, const float *b, size_t n) {
-    lanes s = lanes_zero();
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) lanes_step_f32(&s, a + i, b + i);
-    if (i < n) {
-        float x[32] = {0}, y[32] = {0};
-        memcpy(x, a + i, (n - i) * sizeof *a);
-        memcpy(y, b + i, (n - i) * sizeof *b);
-        lanes_step_f32(&s, x, y);
-    }
-    return lanes_sum(&s);
-}
-
-static float wasm_dot_f16(const f16 *a, const float *b, size_t n) {
-    lanes s = lanes_zero();
-    size_t i = 0;
-    for (; i + 32 <= n; i += 32) lanes_step_f16(&s, a + i, b + i);
-    if (i < n) {
-        f16 x[32] = {0};
-        float y[32] = {0};
-        memcpy(x, a + i, (n - i) * sizeof *a);
-        memcpy(y, b + i, (n - i) * sizeof *b);
-        lanes_step_f16(&s, x, y);
-    }
-    return lanes_sum(&s);
-}
-
-INLINE int32_t sum_i32(v128_t v) {
+V_INLINE int32_t sum_i32(v128_t v) {
     return wasm_i32x4_extract_lane(v, 0) + wasm_i32x4_extract_lane(v, 1) +
            wasm_i32x4_extract_lane(v, 2) + wasm_i32x4_extract_lane(v, 3);
 }
@@ -127,30 +78,6 @@ static int32_t wasm_dot_i8(const int8_t *a, const int8_t *b, size_t n) {
     return sum;
 }
 
-static void wasm_axpy(float *y, float a, const float *x, size_t n) {
-    v128_t f = wasm_f32x4_splat(a);
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4)
-        wasm_v128_store(y + i, fma_f32(f, wasm_v128_load(x + i), wasm_v128_load(y + i)));
-    for (; i < n; i++) y[i] = __builtin_fmaf(a, x[i], y[i]);
-}
-
-static void wasm_f16_from_f32(f16 *to, const float *from, size_t n) {
-    vec_kernels_tier(VEC_SCALAR)->f16_from_f32(to, from, n);
-}
-
-static void wasm_f32_from_f16(float *to, const f16 *from, size_t n) {
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) wasm_v128_store(to + i, load_f16(from + i));
-    if (i < n) {
-        f16 h[4] = {0};
-        float x[4];
-        memcpy(h, from + i, (n - i) * sizeof *h);
-        wasm_v128_store(x, load_f16(h));
-        memcpy(to + i, x, (n - i) * sizeof *x);
-    }
-}
-
 static void wasm_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int16_t *x,
                            const float *scale, float f, float *y) {
     for (size_t r = 0; r < rows; r++) {
@@ -162,22 +89,8 @@ static void wasm_matvec_i8(const int8_t *m, size_t rows, size_t cols, const int1
     }
 }
 
-static float wasm_max_abs(const float *x, size_t n) {
-    v128_t most = wasm_f32x4_splat(0);
-    size_t i = 0;
-    for (; i + 4 <= n; i += 4) most = wasm_f32x4_max(most, wasm_f32x4_abs(wasm_v128_load(x + i)));
-    most = wasm_f32x4_max(most, upper(most));
-    most = wasm_f32x4_max(most, wasm_i32x4_shuffle(most, most, 1, 1, 1, 1));
-    float m = wasm_f32x4_extract_lane(most, 0);
-    for (; i < n; i++) {
-        float v = __builtin_fabsf(x[i]);
-        m = v > m ? v : m;
-    }
-    return m;
-}
-
 /* To the nearest, ties to even, of up to eight floats: the rest are zero. */
-INLINE v128_t round_eight(const float *x, float scale, size_t n) {
+V_INLINE v128_t round_eight(const float *x, float scale, size_t n) {
     float part[8] = {0};
     if (n < 8) {
         memcpy(part, x, n * sizeof *x);
@@ -207,35 +120,6 @@ static int32_t wasm_round_i8(int8_t *to, const float *x, float scale, size_t n) 
     return sum_i32(sum);
 }
 
-static size_t wasm_above(const float *scores, size_t n, float threshold, uint16_t *index) {
-    size_t count = 0, i = 0;
-    v128_t t = wasm_f32x4_splat(threshold);
-    for (; i + 4 <= n; i += 4) {
-        unsigned mask = wasm_i32x4_bitmask(wasm_f32x4_gt(wasm_v128_load(scores + i), t));
-        for (; mask; mask &= mask - 1) index[count++] = (uint16_t)(i + (size_t)__builtin_ctz(mask));
-    }
-    for (; i < n; i++)
-        if (scores[i] > threshold) index[count++] = (uint16_t)i;
-    return count;
-}
-
-static size_t wasm_insert(float *scores, uint32_t *ids, size_t n, float score, uint32_t id) {
-    v128_t s = wasm_f32x4_splat(score);
-    size_t at = 0;
-    for (; at < n; at += 4) { /* up to 3 past the end are read: there is room */
-        unsigned mask = wasm_i32x4_bitmask(wasm_f32x4_ge(wasm_v128_load(scores + at), s)) ^ 15u;
-        if (!mask) continue;
-        at += (size_t)__builtin_ctz(mask);
-        break;
-    }
-    at = MIN(at, n);
-    memmove(scores + at + 1, scores + at, (n - at) * sizeof *scores);
-    memmove(ids + at + 1, ids + at, (n - at) * sizeof *ids);
-    scores[at] = score;
-    ids[at] = id;
-    return at;
-}
-
 /* ---- codes ---- */
 
 static uint32_t wasm_codes_expand(const uint8_t *record, size_t stride, int8_t *low, int8_t *high) {
@@ -253,7 +137,7 @@ static uint32_t wasm_codes_expand(const uint8_t *record, size_t stride, int8_t *
 }
 
 /* Products of sixteen nibbles, pairwise: at most 2 * 15 * 127 each, 30,480 for a record's eight. */
-INLINE v128_t block_sums(v128_t nibbles, const int8_t *q) {
+V_INLINE v128_t block_sums(v128_t nibbles, const int8_t *q) {
     v128_t y = wasm_v128_load(q);
     v128_t low = wasm_i16x8_extmul_low_i8x16(nibbles, y);
     return wasm_i16x8_add(low, wasm_i16x8_extmul_high_i8x16(nibbles, y));
@@ -273,25 +157,25 @@ static void wasm_codes_score(const codes_query *q, const uint8_t *const *codes, 
                                      wasm_i32x4_extadd_pairwise_i16x8(b));
         f16 tail[2] = {le16_get(code + q->stride - 4), le16_get(code + q->stride - 2)};
         float both[2];
-        wasm_f32_from_f16(both, tail, 2);
+        simd_f32_from_f16(both, tail, 2);
         float inner = (float)sum_i32(sums) * q->scale + q->offset;
         out[i] = both[0] * inner + (both[1] + q->base);
     }
 }
 
 static const vec_kernels table = {
-    .dot_f32 = wasm_dot_f32,
-    .dot_f16 = wasm_dot_f16,
+    .dot_f32 = simd_dot_f32,
+    .dot_f16 = simd_dot_f16,
     .dot_i8 = wasm_dot_i8,
-    .axpy = wasm_axpy,
-    .f16_from_f32 = wasm_f16_from_f32,
-    .f32_from_f16 = wasm_f32_from_f16,
+    .axpy = simd_axpy,
+    .f16_from_f32 = distance_f16_from_f32,
+    .f32_from_f16 = simd_f32_from_f16,
     .matvec_i8 = wasm_matvec_i8,
-    .max_abs = wasm_max_abs,
+    .max_abs = simd_max_abs,
     .round_i16 = wasm_round_i16,
     .round_i8 = wasm_round_i8,
-    .insert = wasm_insert,
-    .above = wasm_above,
+    .insert = simd_insert,
+    .above = simd_above,
     .codes_expand = wasm_codes_expand,
     .codes_score = wasm_codes_score,
 };
