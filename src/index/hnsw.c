@@ -471,7 +471,6 @@ err hnsw_get(const hnsw *h, uint32_t doc, float *out) {
 hnsw_stats hnsw_stats_get(const hnsw *h) {
     hnsw_stats s = {.docs = h->docs, .nodes = h->live};
     size_t slots = h->chunk_count << NODE_CHUNK_BITS;
-    for (uint32_t id = 0; id < h->top; id++) s.links += *node_links(h, id);
     s.bytes_vectors = slots * h->vector_stride * sizeof(f16);
     s.bytes_codes = slots * h->code_stride;
     s.bytes_links = slots * (h->link_stride * sizeof(uint32_t) + sizeof(node_cold));
@@ -479,4 +478,10 @@ hnsw_stats hnsw_stats_get(const hnsw *h) {
                     codes_model_bytes(h->model) + sizeof *h;
     s.bytes = s.bytes_vectors + s.bytes_codes + s.bytes_links + s.bytes_other;
     return s;
+}
+
+size_t hnsw_links(const hnsw *h) {
+    size_t links = 0;
+    for (uint32_t id = 0; id < h->top; id++) links += *node_links(h, id);
+    return links;
 }

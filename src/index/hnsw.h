@@ -108,11 +108,11 @@ uint32_t hnsw_dim(const hnsw *h);
 
 typedef struct hnsw_stats {
     size_t docs, nodes; /* nodes < docs when vectors are equal */
-    size_t links;       /* directed links */
     size_t bytes_vectors, bytes_codes, bytes_links, bytes_other;
     size_t bytes; /* their sum */
 } hnsw_stats;
-hnsw_stats hnsw_stats_get(const hnsw *h); /* O(nodes) for `links`, else O(1) */
+hnsw_stats hnsw_stats_get(const hnsw *h); /* O(1) */
+size_t hnsw_links(const hnsw *h);         /* directed links; O(nodes) */
 
 /* Checks every invariant, reachability of every doc included; ERR_INTERNAL names the first broken.
  * O(links), and allocates. */

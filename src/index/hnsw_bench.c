@@ -108,7 +108,7 @@ static hnsw *build(const options *o, size_t dim) {
     double s = cpu_seconds() - start;
     hnsw_stats st = hnsw_stats_get(h);
     printf("build %.2f s, %.0f inserts/s, %zu nodes, %.1f links a node, %.0f bytes a vector\n", s,
-           (double)n / s, st.nodes, (double)st.links / (double)st.nodes,
+           (double)n / s, st.nodes, (double)hnsw_links(h) / (double)st.nodes,
            (double)st.bytes / (double)n);
     mem_free(base.rows);
     return h;
