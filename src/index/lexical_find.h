@@ -195,4 +195,27 @@ static inline const uint32_t *cached_block(const search *x, vlist *v, uint32_t b
     return buf;
 }
 
+/* What of block b lies in the extent. */
+static inline slot_run extent_run(const search *x, vlist *v, const extent *e, uint32_t b) {
+    const block *at = &list_blocks(v->list)[b];
+    const uint8_t *nibbles = v->high ? block_nibbles(at) : NULL;
+    slot_run r = {cached_block(x, v, b), 0, at->count, nibbles};
+    cut_slots(r.slots, e->base, e->base + e->used, &r.from, &r.to);
+    return r;
+}
+
+/* Where the words of a bitmap lie in an extent: n of them from word `skip` on, the first one at slot
+ * `at` of the extent. */
+typedef struct bitmap_part {
+    uint32_t skip, n, at;
+} bitmap_part;
+
+static inline bitmap_part extent_bitmap(const extent *e, const block *b) {
+    uint32_t first = b->first & ~31u, words = block_words(b), skip = 0;
+    if (first < e->base) skip = MIN((e->base - first) / 32, words);
+    uint32_t at = first + skip * 32 - e->base;
+    uint32_t room = at < e->size ? (e->size - at) / 32 : 0;
+    return (bitmap_part){skip, MIN(words - skip, room), at};
+}
+
 #endif

@@ -26,10 +26,9 @@
 
 static void or_bitmap(const extent *e, const block *b, uint64_t *plane) {
     const uint8_t *p = block_payload(b, block_payload_size(b));
-    uint32_t first = b->first & ~31u, words = block_words(b), skip = 0;
-    if (first < e->base) skip = MIN((e->base - first) / 32, words);
-    uint32_t at = first + skip * 32 - e->base; /* in the extent */
-    for (uint32_t w = skip; w < words && at < e->size; w++, at += 32)
+    bitmap_part in = extent_bitmap(e, b);
+    p += in.skip * 4;
+    for (uint32_t w = 0, at = in.at; w < in.n; w++, at += 32)
         plane[at / 64] |= (uint64_t)le32_get(p + w * 4) << (at & 32);
 }
 
@@ -40,10 +39,8 @@ static void set_bit(uint64_t *plane, uint32_t at) {
 }
 
 static void or_slots(search *x, vlist *v, const extent *e, uint32_t i, uint64_t *plane) {
-    const uint32_t *slots = cached_block(x, v, i);
-    uint32_t from = 0, to = list_blocks(v->list)[i].count;
-    cut_slots(slots, e->base, e->base + e->used, &from, &to);
-    for (uint32_t k = from; k < to; k++) set_bit(plane, slots[k] - e->base);
+    slot_run r = extent_run(x, v, e, i);
+    for (uint32_t k = r.from; k < r.to; k++) set_bit(plane, r.slots[k] - e->base);
 }
 
 /* The slots with at least this tf. Without a branch: tfs are hard to foresee. */
@@ -64,13 +61,9 @@ static void or_high(search *x, vlist *v, const extent *e, uint32_t need, uint32_
     for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
          i++) {
         if (b[i].max_tf < need) continue;
-        const uint32_t *slots = cached_block(x, v, i);
-        const uint8_t *nibbles = block_nibbles(&b[i]);
-        uint32_t from = 0, to = b[i].count;
-        cut_slots(slots, e->base, end, &from, &to);
+        slot_run r = extent_run(x, v, e, i);
         if (need <= 2)
-            for (uint32_t k = from; k < to; k++) set_bit(s->twice[plane], slots[k] - e->base);
-        slot_run r = {slots, from, to, nibbles};
+            for (uint32_t k = r.from; k < r.to; k++) set_bit(s->twice[plane], r.slots[k] - e->base);
         if (b[i].max_tf > 2) or_tfs(r, e->base, MAX(need, 3u), s->thrice[plane]);
         if (need > 2) or_tfs(r, e->base, need, s->twice[plane]);
     }

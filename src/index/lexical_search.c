@@ -392,42 +392,31 @@ static void visit_postings(search *x, const walk *w, const bounds *in, vlist *v,
     for (uint32_t i = list_find_block(v->list, e->base); i < v->list->n_blocks && b[i].first < end;
          i++) {
         if (walk_most(w, in, b[i].max_tf) < x->threshold) continue;
-        const uint32_t *slots = cached_block(x, v, i);
-        uint32_t from = 0, to = b[i].count;
-        cut_slots(slots, e->base, end, &from, &to);
-        const uint8_t *nibbles = v->high ? block_nibbles(&b[i]) : NULL;
-        walk_run(x, w, e->cls, in, (slot_run){slots, from, to, nibbles});
+        walk_run(x, w, e->cls, in, extent_run(x, v, e, i));
     }
 }
 
 static void add_bitmap(search *x, const vlist *v, const extent *e, const block *b) {
     const uint8_t *p = block_payload(b, block_payload_size(b));
-    uint32_t first = b->first & ~31u, words = block_words(b), skip = 0;
+    bitmap_part in = extent_bitmap(e, b);
     uint32_t bits[WORDS_MAX];
-    if (first < e->base) skip = MIN((e->base - first) / 32, words);
-    uint32_t at = first + skip * 32 - e->base; /* in the extent */
-    if (skip == words || at >= e->size) return;
-    uint32_t n = MIN(words - skip, (e->size - at) / 32);
-    memcpy(bits, p + skip * 4, n * 4);
-    x->ix->kernels->add_bits(bits, n, v->add[1], x->s->sums + at);
+    if (in.n == 0) return;
+    memcpy(bits, p + in.skip * 4, in.n * 4);
+    x->ix->kernels->add_bits(bits, in.n, v->add[1], x->s->sums + in.at);
 }
 
 static void add_slots(search *x, vlist *v, const extent *e, uint32_t i) {
-    const block *b = &list_blocks(v->list)[i];
-    const uint32_t *slots = cached_block(x, v, i);
+    slot_run r = extent_run(x, v, e, i);
     uint16_t *sums = x->s->sums;
-    uint32_t from = 0, to = b->count;
-    cut_slots(slots, e->base, e->base + e->used, &from, &to);
     if (v->high) {
-        const uint8_t *p = block_nibbles(b);
-        for (uint32_t k = from; k < to; k++) {
-            uint16_t *sum = &sums[slots[k] - e->base];
-            *sum = (uint16_t)(*sum + v->add[nibble_at(p, k)]);
+        for (uint32_t k = r.from; k < r.to; k++) {
+            uint16_t *sum = &sums[r.slots[k] - e->base];
+            *sum = (uint16_t)(*sum + v->add[nibble_at(r.nibbles, k)]);
         }
         return;
     }
-    for (uint32_t k = from; k < to; k++) {
-        uint16_t *sum = &sums[slots[k] - e->base];
+    for (uint32_t k = r.from; k < r.to; k++) {
+        uint16_t *sum = &sums[r.slots[k] - e->base];
         *sum = (uint16_t)(*sum + v->add[1]);
     }
 }
