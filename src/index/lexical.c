@@ -323,7 +323,7 @@ static void drop_empty(lexical *ix, uint32_t id) {
 static void commit_edits(lexical *ix, uint32_t n_edits) {
     for (uint32_t i = 0; i < n_edits; i++) {
         edit *e = &ix->edits[i];
-        edit_commit(edited_list(ix, e), e);
+        ix->bytes_postings += (uint64_t)edit_commit(edited_list(ix, e), e);
         if (e->change < 0) drop_empty(ix, e->term);
     }
 }
@@ -481,10 +481,12 @@ static err build_term(lexical *ix, const inversion *v, uint32_t id) {
     if (to > from) TRY(list_build(&t->low, v->slots[0] + from, NULL, to - from));
     from = id ? v->ends[1][id - 1] : 0, to = v->ends[1][id];
     ix->postings += t->low.n + (to - from);
+    ix->bytes_postings += list_bytes(&t->low);
     if (to == from) return OK;
     TRY(mem_grow((void **)&ix->highs, &ix->highs_cap, ix->highs_end + 1, sizeof(plist), TOKEN_ID));
     plist *high = &ix->highs[ix->highs_end];
     TRY(list_build(high, v->slots[1] + from, v->tfs + from, to - from));
+    ix->bytes_postings += list_bytes(high);
     t->high = (uint32_t)++ix->highs_end;
     return OK;
 }
@@ -579,19 +581,19 @@ void lexical_stats_get(const lexical *ix, lexical_stats *out) {
                            .terms = names_count(ix->words),
                            .postings = ix->postings,
                            .tokens = ix->tokens,
+                           .bytes_postings = ix->bytes_postings,
                            .bytes_sequences = ix->bytes_sequences};
-    for (uint32_t t = 0; t < terms_end(ix); t++) {
-        out->bytes_postings += list_bytes(&ix->terms[t].low);
-        out->bytes_short += list_bytes_inside(&ix->terms[t].low);
-    }
-    for (size_t i = 0; i < ix->highs_end; i++) {
-        out->bytes_postings += list_bytes(&ix->highs[i]);
-        out->bytes_short += list_bytes_inside(&ix->highs[i]);
-    }
     out->bytes_dictionary =
         names_bytes(ix->words) + ix->terms_cap * sizeof(term) + ix->highs_cap * sizeof(plist);
     out->bytes_documents = sizeof *ix + ix->docs_cap * sizeof(uint32_t) + ix->n_pages * 5 +
                            ix->signatures_cap * sizeof(uint64_t) + ix->extents_cap * sizeof(extent);
+}
+
+uint64_t lexical_bytes_short(const lexical *ix) {
+    uint64_t sum = 0;
+    for (uint32_t t = 0; t < terms_end(ix); t++) sum += list_bytes_inside(&ix->terms[t].low);
+    for (size_t i = 0; i < ix->highs_end; i++) sum += list_bytes_inside(&ix->highs[i]);
+    return sum;
 }
 
 /* ---- validation ---- */
@@ -675,6 +677,13 @@ static err validate_order(const extent *e) {
     return OK;
 }
 
+static uint64_t all_lists_bytes(const lexical *ix) {
+    uint64_t sum = 0;
+    for (uint32_t t = 0; t < terms_end(ix); t++) sum += list_bytes(&ix->terms[t].low);
+    for (size_t i = 0; i < ix->highs_end; i++) sum += list_bytes(&ix->highs[i]);
+    return sum;
+}
+
 err lexical_validate(const lexical *ix) {
     uint64_t postings = 0, distinct = 0, tokens = 0;
     uint32_t docs = 0, live = 0;
@@ -698,5 +707,6 @@ err lexical_validate(const lexical *ix) {
     if (docs != ix->docs || live != docs) return bad("number of documents", live);
     for (uint32_t t = 0; t < terms_end(ix); t++) TRY(validate_term(ix, t, &postings));
     if (postings != ix->postings || distinct != postings) return bad("postings", 0);
+    if (all_lists_bytes(ix) != ix->bytes_postings) return bad("bytes of lists", 0);
     return tokens == ix->tokens ? OK : bad("tokens", 0);
 }

@@ -150,14 +150,14 @@ size_t lexical_terms_prefix(const lexical *ix, str prefix, lexical_suggestion *o
 typedef struct lexical_stats {
     uint32_t docs, terms;
     uint64_t postings, tokens;
-    uint64_t bytes_postings;  /* compressed lists with the headers of their blocks */
-    uint64_t bytes_short;     /* lists so short that they lie in their word's entry; these bytes are
-                                * part of bytes_dictionary */
-    uint64_t bytes_sequences; /* each document's terms in order (positions, phrases, deletes) */
+    uint64_t bytes_postings;   /* compressed lists with the headers of their blocks */
+    uint64_t bytes_sequences;  /* each document's terms in order (positions, phrases, deletes) */
     uint64_t bytes_dictionary; /* words and their table */
     uint64_t bytes_documents;  /* document numbers */
 } lexical_stats;
-void lexical_stats_get(const lexical *ix, lexical_stats *out);
+void lexical_stats_get(const lexical *ix, lexical_stats *out); /* O(1) */
+/* Of lists so short that they lie in their word's entry, part of bytes_dictionary. O(terms). */
+uint64_t lexical_bytes_short(const lexical *ix);
 
 /* --- bytes -------------------------------------------------------------------------------- */
 

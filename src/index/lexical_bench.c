@@ -75,7 +75,7 @@ static lexical *build(const char *path, arena *a) {
            "%llu, \"sequences\": %llu, "
            "\"dictionary\": %llu, \"documents\": %llu},\n",
            (double)st.bytes_postings / (double)st.postings,
-           (double)(st.bytes_postings + st.bytes_short) / (double)st.postings,
+           (double)(st.bytes_postings + lexical_bytes_short(ix)) / (double)st.postings,
            (unsigned long long)st.bytes_postings, (unsigned long long)st.bytes_sequences,
            (unsigned long long)st.bytes_dictionary, (unsigned long long)st.bytes_documents);
     return ix;
@@ -192,7 +192,7 @@ static lexical *reload(const lexical *ix) {
     printf(" \"save_ms\": %.1f, \"load_ms\": %.1f, \"file_bytes\": %zu, "
            "\"loaded_bytes_a_posting\": %.3f, \"loaded_with_short_lists\": %.3f,\n",
            (t1 - t0) / 1e3, (t2 - t1) / 1e3, b.len, (double)st.bytes_postings / (double)st.postings,
-           (double)(st.bytes_postings + st.bytes_short) / (double)st.postings);
+           (double)(st.bytes_postings + lexical_bytes_short(again)) / (double)st.postings);
     strbuf_deinit(&b);
     return again;
 }

@@ -137,6 +137,7 @@ struct lexical {
     size_t docs_cap;
     uint32_t docs;
     uint64_t tokens, postings;
+    uint64_t bytes_postings; /* list_bytes of all lists */
     uint64_t bytes_sequences;
     /* the writer's own */
     uint32_t *ids; /* tokens of the document in hand, then sorted without repeats */
@@ -235,7 +236,8 @@ uint32_t list_find_block(const plist *l, uint32_t slot);
 /* tf 1: for a low list. */
 MUST_USE err edit_insert(const plist *l, uint32_t slot, uint32_t tf, edit *e);
 MUST_USE err edit_remove(const plist *l, uint32_t slot, edit *e);
-void edit_commit(plist *l, edit *e);
+/* Returns what list_bytes changed by. */
+int64_t edit_commit(plist *l, edit *e);
 void edit_abort(edit *e);
 /* A list made at once from all its postings, ascending; tfs NULL for a low list. */
 MUST_USE err list_build(plist *l, const uint32_t *slots, const uint8_t *tfs, uint32_t n);

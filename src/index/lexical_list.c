@@ -175,13 +175,21 @@ void list_free(plist *l) {
     *l = (plist){0};
 }
 
-uint64_t list_bytes(const plist *l) {
-    uint64_t sum = l->n_blocks > 1 ? l->list.many.cap * sizeof(block) : 0;
-    for (uint32_t i = 0; i < l->n_blocks; i++) {
-        uint32_t size = block_payload_size(&list_blocks(l)[i]);
+static uint64_t table_bytes(const plist *l) {
+    return l->n_blocks > 1 ? l->list.many.cap * sizeof(block) : 0;
+}
+
+static uint64_t payload_bytes(const block *b, uint32_t n) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t size = block_payload_size(&b[i]);
         if (size > PAYLOAD_IN) sum += size;
     }
     return sum;
+}
+
+uint64_t list_bytes(const plist *l) {
+    return table_bytes(l) + payload_bytes(list_blocks(l), l->n_blocks);
 }
 
 uint64_t list_bytes_inside(const plist *l) {
@@ -329,12 +337,16 @@ void edit_abort(edit *e) {
     e->n_add = 0;
 }
 
-void edit_commit(plist *l, edit *e) {
+int64_t edit_commit(plist *l, edit *e) {
     uint32_t old_n = l->n_blocks, n = old_n - e->del + e->n_add;
     uint32_t tail = old_n - e->at - e->del;
     block *old = old_n ? blocks_mutable(l) : NULL;
+    uint64_t before = table_bytes(l), after = payload_bytes(e->add, e->n_add);
     block single, *to = n == 1 ? &single : e->grown ? e->grown : old;
-    for (uint32_t i = 0; i < e->del; i++) block_free(&old[e->at + i]);
+    for (uint32_t i = 0; i < e->del; i++) {
+        before += payload_bytes(&old[e->at + i], 1);
+        block_free(&old[e->at + i]);
+    }
     if (n) {
         if (to != old && e->at) memcpy(to, old, e->at * sizeof *to);
         if (tail) memmove(to + e->at + e->n_add, old + e->at + e->del, tail * sizeof *to);
@@ -354,6 +366,7 @@ void edit_commit(plist *l, edit *e) {
     if (n == 1) mem_free(e->grown);
     e->grown = NULL;
     e->n_add = 0;
+    return (int64_t)(after + table_bytes(l) - before);
 }
 
 /* ---- whole lists ---- */
