@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -21,15 +21,6 @@ def kith(*args, stdin=None, code=0):
     r = subprocess.run([BIN, *args], input=stdin, capture_output=True, text=True, timeout=120)
     check(r.returncode == code, f"kith {' '.join(args)}: code {r.returncode}, expected {code}\n{r.stdout}{r.stderr}")
     return r
-
-
-class Folder:
-    def __enter__(self):
-        self.path = tempfile.mkdtemp(prefix="kith-model-")
-        return self.path
-
-    def __exit__(self, *_):
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def need_model():
@@ -114,7 +105,7 @@ def plain_names(folder):
 
 def shape_is_as_onnx(layers, hidden, heads, inner, cls):
     need_model()
-    with Folder() as d:
+    with TemporaryDirectory(prefix="kith-model-") as d:
         folder = os.path.join(d, "m")
         os.mkdir(folder)
         random_model(folder, layers, hidden, heads, inner, cls)
@@ -151,7 +142,7 @@ def the_default_model_is_listed_and_passes():
 def a_directory_keeps_the_precision_that_it_was_made_with():
     need_model()
     for given, recorded in (([], "/int8/"), (["--precision", "f32"], "/f32/")):
-        with Folder() as d:
+        with TemporaryDirectory(prefix="kith-model-") as d:
             for args in (given, []):
                 with Kith(model=MODEL, directory=d, args=args) as k:
                     check(k.call("GET", "/readyz").status == 200, "ready")
@@ -162,7 +153,7 @@ def a_directory_keeps_the_precision_that_it_was_made_with():
 def broken(change, *says):
     """A copy of the default model with one thing wrong is refused, and the error says what."""
     need_model()
-    with Folder() as d:
+    with TemporaryDirectory(prefix="kith-model-") as d:
         folder = os.path.join(d, "m")
         shutil.copytree(MODEL, folder)
         change(folder)
