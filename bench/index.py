@@ -57,17 +57,21 @@ def built(path, load, make, save):
     return index, seconds
 
 
-def run_faiss(m, B, Q, T, cache):
+def run_faiss(name, m, sq8, B, Q, T, cache):
     import faiss
     faiss.omp_set_num_threads(1)
 
     def make():
-        index = faiss.IndexHNSWFlat(B.shape[1], m, faiss.METRIC_INNER_PRODUCT)
+        if sq8:
+            index = faiss.IndexHNSWSQ(B.shape[1], faiss.ScalarQuantizer.QT_8bit, m, faiss.METRIC_INNER_PRODUCT)
+            index.train(B)
+        else:
+            index = faiss.IndexHNSWFlat(B.shape[1], m, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = 200
         index.add(B)
         return index
 
-    index, s = built(cache and f"{cache}/faiss{m}", faiss.read_index, make, faiss.write_index)
+    index, s = built(cache and f"{cache}/{name}", faiss.read_index, make, faiss.write_index)
 
     def ask(ef):
         index.hnsw.efSearch = ef
@@ -114,26 +118,6 @@ def run_usearch(B, Q, T, cache):
     def ask(ef):
         index.expansion_search = ef
         return index.search(Q, 10, threads=1).keys
-
-    return s, timed(ask, Q, T, EFS)
-
-
-def run_faiss_sq8(B, Q, T, cache):
-    import faiss
-    faiss.omp_set_num_threads(1)
-
-    def make():
-        index = faiss.IndexHNSWSQ(B.shape[1], faiss.ScalarQuantizer.QT_8bit, 32, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = 200
-        index.train(B)
-        index.add(B)
-        return index
-
-    index, s = built(cache and f"{cache}/faiss-sq8", faiss.read_index, make, faiss.write_index)
-
-    def ask(ef):
-        index.hnsw.efSearch = ef
-        return index.search(Q, 10)[1]
 
     return s, timed(ask, Q, T, EFS)
 
@@ -253,7 +237,9 @@ def run_glass(code, B, Q, T, cache):
     return s, timed(ask, Q, T, EFS)
 
 
-RUN = {"faiss16": lambda *a: run_faiss(16, *a), "faiss32": lambda *a: run_faiss(32, *a), "faiss-sq8": run_faiss_sq8,
+RUN = {"faiss16": lambda *a: run_faiss("faiss16", 16, False, *a),
+       "faiss32": lambda *a: run_faiss("faiss32", 32, False, *a),
+       "faiss-sq8": lambda *a: run_faiss("faiss-sq8", 32, True, *a),
        "hnswlib": run_hnswlib, "usearch": run_usearch, "symqg": run_symqg, "scann": lambda *a: run_scann(False, *a),
        "scann-batch": lambda *a: run_scann(True, *a), "vsag": run_vsag, "svs": run_svs,
        "glass-sq8": lambda *a: run_glass("SQ8U", *a), "glass-sq4": lambda *a: run_glass("SQ4U", *a)}
