@@ -15,6 +15,7 @@
 #define KITH_VEC_DISTANCE_SIMD_H
 
 #include "vec/distance_int.h"
+#include "vec/unroll.h"
 
 #define LANES_REGISTERS (32 / V_LANES)
 
@@ -23,23 +24,23 @@ typedef struct lanes {
 } lanes;
 
 V_INLINE void lanes_zero(lanes *s) {
-    for (int i = 0; i < LANES_REGISTERS; i++) s->r[i] = V_ZERO();
+    UNROLLED for (int i = 0; i < LANES_REGISTERS; i++) s->r[i] = V_ZERO();
 }
 
 V_INLINE float lanes_sum(lanes *s) {
-    for (int half = LANES_REGISTERS / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) s->r[i] = V_ADD(s->r[i], s->r[half + i]);
+    UNROLLED for (int half = LANES_REGISTERS / 2; half > 0; half /= 2)
+        UNROLLED for (int i = 0; i < half; i++) s->r[i] = V_ADD(s->r[i], s->r[half + i]);
     return lane_sum(s->r[0]);
 }
 
 V_INLINE void lanes_step_f32(lanes *s, const float *a, const float *b) {
-    for (int i = 0; i < LANES_REGISTERS; i++)
-        s->r[i] = lane_fma(V_LOAD(a + V_LANES * i), V_LOAD(b + V_LANES * i), s->r[i]);
+    UNROLLED for (int i = 0; i < LANES_REGISTERS; i++) s->r[i] =
+        lane_fma(V_LOAD(a + V_LANES * i), V_LOAD(b + V_LANES * i), s->r[i]);
 }
 
 V_INLINE void lanes_step_f16(lanes *s, const f16 *a, const float *b) {
-    for (int i = 0; i < LANES_REGISTERS; i++)
-        s->r[i] = lane_fma(lane_load_f16(a + V_LANES * i), V_LOAD(b + V_LANES * i), s->r[i]);
+    UNROLLED for (int i = 0; i < LANES_REGISTERS; i++) s->r[i] =
+        lane_fma(lane_load_f16(a + V_LANES * i), V_LOAD(b + V_LANES * i), s->r[i]);
 }
 
 V_TARGET static inline float simd_dot_f32(const float *a, const float *b, size_t n) {

@@ -10,12 +10,7 @@
 
 #include "vec/gemm_int.h"
 #include "vec/simd_math.h"
-
-#if defined(__clang__)
-#define UNROLLED _Pragma("clang loop unroll(full)")
-#else
-#define UNROLLED _Pragma("GCC unroll 16")
-#endif
+#include "vec/unroll.h"
 
 /* Finishes a row's sums before the next row's load through p. Left alone, gcc computes all products
  * first and spills the sums that they are added to: half the speed. */
