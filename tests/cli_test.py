@@ -171,7 +171,8 @@ def verify_tells_damage():
         kith("import", "--data", f.data, *MOCK, "--wait", f.file("p.jsonl", lines(50)))
         check("nothing wrong" in kith("verify", "--data", f.data).stdout)
         segment = sorted(x for x in os.listdir(f.data + "/journal") if os.path.getsize(f.data + "/journal/" + x) > 10000)[0]
-        for path, at in ((f.data + "/journal/" + segment, 3000), (f.data + "/index.snap", 500), (f.data + "/store.db", 9000)):
+        for path, at in ((f.data + "/journal/" + segment, 3000), (f.data + "/user.keys", 600), (f.data + "/index.snap", 500),
+                         (f.data + "/store.db", 9000)):
             flip(path, at)
             r = kith("verify", "--data", f.data, "--json", code=1)
             found = json.loads(r.stdout)["problems"]

@@ -121,7 +121,7 @@ static err must_be_seen(const drill *d, const char *name) {
     char dir[PATH_BYTES];
     uint64_t problems = 0, files;
     sub(d, name, dir);
-    err rc = shard_verify(fs_real(), dir, count_problem, &problems, &files);
+    err rc = shard_verify(fs_real(), dir, &d->master, count_problem, &problems, &files);
     if (problems) return OK;
     return rc == OK ? err_set(ERR_INTERNAL, "%s: the damage was not seen", dir) : rc;
 }

@@ -175,10 +175,12 @@ static void on_problem(void *ctx, const char *name, const char *problem) {
 }
 
 int command_verify(int argc, char **argv) {
-    const char *dir = "kith-data";
+    const char *dir = "kith-data", *master_key = NULL;
     verify_out v = {0};
+    seal_master master;
     const arg args[] = {
         {"data", ARG_STR, &dir, "DIR", "data directory (default kith-data)", "KITH_DIR"},
+        {"master-key", ARG_STR, &master_key, "FILE", "64 hex digits", "KITH_MASTER_KEY_FILE"},
         {"json", ARG_BOOL, &v.json, NULL, "print JSON, for scripts", NULL},
     };
     args_spec spec = {.command = "verify",
@@ -191,10 +193,11 @@ int command_verify(int argc, char **argv) {
                       .count = COUNT_OF(args)};
     err rc = args_parse(&spec, argc, argv);
     if (rc == ERR_CANCELLED) return 0;
+    if (rc == OK) rc = seal_master_load(master_key, &master);
     if (rc != OK) return term_fail(rc);
     uint64_t files = 0;
     strbuf_init(&v.list, 16 * MIB);
-    rc = shard_verify(fs_real(), dir, on_problem, &v, &files);
+    rc = shard_verify(fs_real(), dir, &master, on_problem, &v, &files);
     bool told = rc == OK || rc == ERR_CORRUPT;
     if (told && v.json)
         term_out("{\"files\":%llu,\"problems\":[" STR_FMT "]}\n", (unsigned long long)files,

@@ -123,8 +123,8 @@ static err load_entries(keyring *k, const uint8_t *p, size_t n) {
         if (!entry_read(k, (uint32_t)i, p + i * KEYRING_ENTRY, &u)) return damaged(k, (uint32_t)i);
         TRY(take_entry(k, &u));
     }
-    return whole * KEYRING_ENTRY == n ? OK
-                                      : file_truncate(k->f, KEYRING_HEADER + whole * KEYRING_ENTRY);
+    if (whole * KEYRING_ENTRY == n || !k->f) return OK;
+    return file_truncate(k->f, KEYRING_HEADER + whole * KEYRING_ENTRY);
 }
 
 static void header_write(const keyring *k, const seal_master *m, uint8_t h[KEYRING_HEADER]) {
@@ -153,7 +153,13 @@ static err load_header(keyring *k, const seal_master *m, const uint8_t *p, size_
     static const seal_master none;
     if (seal_unwrap(&none, "user.keys", p + 16, k->data_key) != OK)
         return seal_unwrap(m, "user.keys", p + 16, k->data_key); /* with its own text */
-    return put_header(k, m);
+    return k->f ? put_header(k, m) : OK;
+}
+
+/* The bytes of a file; without k->f nothing is written. */
+static err load(keyring *k, const seal_master *m, const uint8_t *p, size_t n) {
+    TRY(load_header(k, m, p, n));
+    return load_entries(k, p + KEYRING_HEADER, n - KEYRING_HEADER);
 }
 
 static err open_file(keyring *k, fs *disk, const seal_master *m) {
@@ -168,13 +174,13 @@ static err open_file(keyring *k, fs *disk, const seal_master *m) {
         rc = file_write_atomic(disk, k->path, h, sizeof h);
     }
     if (rc == OK) rc = file_open(disk, k->path, FILE_WRITE, &k->f);
-    if (rc == OK && !fresh) rc = load_header(k, m, p, n);
-    if (rc == OK && !fresh) rc = load_entries(k, p + KEYRING_HEADER, n - KEYRING_HEADER);
+    if (rc == OK && !fresh) rc = load(k, m, p, n);
     mem_free(p);
     return rc;
 }
 
-err keyring_open(fs *disk, const char *path, const seal_master *m, keyring **out) {
+/* An empty one, without its file. */
+static err keyring_new(const char *path, keyring **out) {
     *out = NULL;
     if (sodium_init() < 0) return err_set(ERR_INTERNAL, "no cryptography: libsodium failed");
     keyring *k = mem_zalloc(1, sizeof *k);
@@ -188,13 +194,35 @@ err keyring_open(fs *disk, const char *path, const seal_master *m, keyring **out
     k->path = mem_dup(path, strlen(path) + 1);
     k->users = strmap_new();
     rc = k->path && k->users ? room(k, 1) : ERR_NO_MEMORY;
-    if (rc == OK) rc = open_file(k, disk, m);
-    if (rc != OK) {
+    if (rc == OK)
+        *out = k;
+    else
         keyring_close(k);
-        return rc;
-    }
-    *out = k;
-    return OK;
+    return rc;
+}
+
+err keyring_open(fs *disk, const char *path, const seal_master *m, keyring **out) {
+    keyring *k;
+    *out = NULL;
+    TRY(keyring_new(path, &k));
+    err rc = open_file(k, disk, m);
+    if (rc == OK)
+        *out = k;
+    else
+        keyring_close(k);
+    return rc;
+}
+
+err keyring_check(fs *disk, const char *path, const seal_master *m) {
+    keyring *k;
+    uint8_t *p = NULL;
+    size_t n = 0;
+    TRY(keyring_new(path, &k));
+    err rc = file_read_all(disk, path, (size_t)KEYRING_MAX * KEYRING_ENTRY, &p, &n);
+    if (rc == OK) rc = load(k, m, p, n);
+    mem_free(p);
+    keyring_close(k);
+    return rc;
 }
 
 void keyring_close(keyring *k) {

@@ -30,6 +30,8 @@ typedef struct keyring keyring;
 
 MUST_USE err keyring_open(fs *fs, const char *path, const seal_master *m, keyring **out);
 void keyring_close(keyring *k); /* NULL is fine */
+/* Every byte of the file, which is only read. ERR_NOT_FOUND: there is none; else as keyring_open. */
+MUST_USE err keyring_check(fs *fs, const char *path, const seal_master *m);
 
 /* The users' entries; missing ones are made with one sync for all. */
 MUST_USE err keyring_entries(keyring *k, const str *users, size_t n, uint32_t *entries);

@@ -113,10 +113,18 @@ static void ring(void **state) {
         must(file_write_atomic(fs_real(), path, p, n));
         err rc = keyring_open(fs_real(), path, &m, &k);
         if (rc == OK) fail_msg("byte %zu flipped was not seen", i);
+        assert_int_equal(keyring_check(fs_real(), path, &m), rc);
         p[i] ^= 0x10;
     }
     memset(p + n - KEYRING_ENTRY, 0, KEYRING_ENTRY); /* an entry that was being written */
     must(file_write_atomic(fs_real(), path, p, n));
+    must(keyring_check(fs_real(), path, &m)); /* and leaves it as it is */
+    uint8_t *after;
+    size_t length;
+    must(file_read_all(fs_real(), path, MIB, &after, &length));
+    assert_true(length == n && memcmp(after, p, n) == 0);
+    mem_free(after);
+    assert_int_equal(keyring_check(fs_real(), "no/such/file", &m), ERR_NOT_FOUND);
     must(keyring_open(fs_real(), path, &m, &k));
     assert_int_equal(keyring_count(k), 3);
     keyring_close(k);

@@ -170,8 +170,9 @@ MUST_USE err shard_export_user(shard *s, str user,
 MUST_USE err shard_audit(shard *s, const char *what, str who, const char *outcome, str detail,
                          uint64_t *lsn);
 
-/* Every file in the directory, without opening the shard; each problem to `report`. */
-MUST_USE err shard_verify(fs *fs, const char *dir,
+/* Every file in the directory, without opening the shard; each problem to `report`. That the master key
+ * (NULL: none) is missing or another is one too: then user.keys cannot be checked. */
+MUST_USE err shard_verify(fs *fs, const char *dir, const seal_master *master,
                           void (*report)(void *ctx, const char *file, const char *problem),
                           void *ctx, uint64_t *files_checked);
 

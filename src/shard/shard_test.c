@@ -230,7 +230,7 @@ static void write_bytes(const char *path, const uint8_t *p, size_t n) {
 static void opens_again(fixture *f) {
     uint64_t files;
     count_problem = 0;
-    assert_int_equal(shard_verify(fs_real(), f->dir, on_problem, NULL, &files), ERR_CORRUPT);
+    assert_int_equal(shard_verify(fs_real(), f->dir, NULL, on_problem, NULL, &files), ERR_CORRUPT);
     assert_true(count_problem > 0);
     f->notices = 0;
     open_it(f);

@@ -1,6 +1,7 @@
 /* kith verify: every file of a data directory, read without opening the shard and without changing
- * anything. The journal is the truth, so its problems are told first; a damaged store or snapshot is
- * told as what it is: something that the next start makes again.
+ * anything. The journal and the keys of what is sealed in it are the truth, so their problems are
+ * told first; a damaged store or snapshot is told as what it is: something that the next start makes
+ * again.
  */
 #include "shard/shard_int.h"
 #include "shard/snapfile.h"
@@ -27,7 +28,7 @@ static void journal_report(void *ctx, const journal_problem *p) {
     v->report(v->ctx, path, text);
 }
 
-static void store_report(void *ctx, const char *problem) {
+static void file_report(void *ctx, const char *problem) {
     verify *v = ctx;
     v->problems++;
     v->report(v->ctx, v->name, problem);
@@ -53,8 +54,8 @@ static err verify_store(fs *disk, const char *dir, verify *v, uint64_t *files) {
     v->name = "store.db";
     ++*files;
     uint64_t before = v->problems;
-    err rc = store_verify(path, store_report, v);
-    if (rc != OK && v->problems == before) store_report(v, err_detail());
+    err rc = store_verify(path, file_report, v);
+    if (rc != OK && v->problems == before) file_report(v, err_detail());
     return OK;
 }
 
@@ -68,19 +69,34 @@ static err verify_snapshot(fs *disk, const char *dir, verify *v, uint64_t *files
     if (rc == ERR_NO_MEMORY) return rc;
     v->name = "index.snap";
     if (rc != OK)
-        store_report(v, err_detail());
+        file_report(v, err_detail());
     else
         snapfile_close(&f);
     return OK;
 }
 
-err shard_verify(fs *disk, const char *dir,
+static err verify_keys(fs *disk, const char *dir, const seal_master *master, verify *v,
+                       uint64_t *files) {
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/user.keys", dir);
+    if (!fs_exists(disk, path)) return OK;
+    v->name = "user.keys";
+    ++*files;
+    static const seal_master none;
+    err rc = keyring_check(disk, path, master ? master : &none);
+    if (rc == ERR_NO_MEMORY) return rc;
+    if (rc != OK) file_report(v, err_detail());
+    return OK;
+}
+
+err shard_verify(fs *disk, const char *dir, const seal_master *master,
                  void (*report)(void *ctx, const char *file, const char *problem), void *ctx,
                  uint64_t *files_checked) {
     verify v = {.report = report, .ctx = ctx};
     *files_checked = 0;
     if (!fs_exists(disk, dir)) return err_set(ERR_NOT_FOUND, "%s: no such directory", dir);
     TRY(verify_journal(disk, dir, &v, files_checked));
+    TRY(verify_keys(disk, dir, master, &v, files_checked));
     TRY(verify_store(disk, dir, &v, files_checked));
     TRY(verify_snapshot(disk, dir, &v, files_checked));
     if (v.problems == 0) return OK;
