@@ -33,11 +33,15 @@
 
 /* ---- links ---- */
 
+static bool list_has(const uint32_t *list, uint32_t n, uint32_t x) {
+    for (uint32_t i = 0; i < n; i++)
+        if (list[i] == x) return true;
+    return false;
+}
+
 bool hnsw_link_has(const hnsw *h, uint32_t from, uint32_t to) {
     const uint32_t *links = node_links(h, from);
-    for (uint32_t i = 1; i <= links[0]; i++)
-        if (links[i] == to) return true;
-    return false;
+    return list_has(links + 1, links[0], to);
 }
 
 /* It and hnsw_back_remove do nothing when there is nothing: that happens only after loading a snapshot that
@@ -223,9 +227,7 @@ static void plan_links(const hnsw *h, hnsw_scratch *s, hnsw_draft *d) {
     d->count = (uint32_t)hnsw_prune(h, d->near, n, 0, h->o.degree / 2 + 1);
     for (uint32_t i = 0; i < d->count; i++) d->chosen[i] = d->near[i].id;
     d->parent = plan_parent(h, d);
-    bool among = false;
-    for (uint32_t i = 0; i < d->count; i++) among |= d->chosen[i] == d->parent;
-    if (!among) d->chosen[d->count++] = d->parent;
+    if (!list_has(d->chosen, d->count, d->parent)) d->chosen[d->count++] = d->parent;
     for (uint32_t i = 0; i < d->count; i++) plan_list(h, d, i);
 }
 
@@ -235,12 +237,6 @@ static err plan_fit(const hnsw *h, hnsw_scratch *s, hnsw_draft *d) {
 }
 
 /* ---- old drafts ---- */
-
-static bool list_has(const uint32_t *list, uint32_t n, uint32_t x) {
-    for (uint32_t i = 0; i < n; i++)
-        if (list[i] == x) return true;
-    return false;
-}
 
 /* A node that d rests on was removed; its slot may hold another by now. */
 static bool draft_lost_one(const hnsw *h, const hnsw_draft *d) {
