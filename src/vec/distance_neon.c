@@ -136,15 +136,6 @@ static uint32_t neon_codes_expand(const uint8_t *record, size_t stride, int8_t *
     return sum;
 }
 
-/* Scale, offset and factors in the scalar code's order. */
-V_INLINE float finish(const codes_query *q, const uint8_t *code, int32_t sum) {
-    float tail[2];
-    simd_f32_from_f16(tail, (f16[]){le16_get(code + q->stride - 4), le16_get(code + q->stride - 2)},
-                      2);
-    float inner = (float)sum * q->scale + q->offset;
-    return tail[0] * inner + (tail[1] + q->base);
-}
-
 static void neon_codes_score(const codes_query *q, const uint8_t *const *codes, size_t n,
                              float *out) {
     for (size_t i = 0; i < n; i++) {
@@ -159,7 +150,7 @@ static void neon_codes_score(const codes_query *q, const uint8_t *const *codes, 
             b = vmlal_s8(b, vget_low_s8(h), vget_low_s8(qh));
             b = vmlal_high_s8(b, h, qh);
         }
-        out[i] = finish(q, codes[i], vaddlvq_s16(a) + vaddlvq_s16(b));
+        out[i] = code_score(q, codes[i], vaddlvq_s16(a) + vaddlvq_s16(b));
     }
 }
 
@@ -174,7 +165,7 @@ DOT static void neon_dot_codes_score(const codes_query *q, const uint8_t *const 
             a = vdotq_s32(a, l, vld1q_s8(q->low + j));
             b = vdotq_s32(b, h, vld1q_s8(q->high + j));
         }
-        out[i] = finish(q, codes[i], vaddvq_s32(vaddq_s32(a, b)));
+        out[i] = code_score(q, codes[i], vaddvq_s32(vaddq_s32(a, b)));
     }
 }
 

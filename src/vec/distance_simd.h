@@ -14,6 +14,7 @@
 #ifndef KITH_VEC_DISTANCE_SIMD_H
 #define KITH_VEC_DISTANCE_SIMD_H
 
+#include "vec/codes.h"
 #include "vec/distance_int.h"
 #include "vec/unroll.h"
 
@@ -136,6 +137,15 @@ V_TARGET static inline size_t simd_insert(float *scores, uint32_t *ids, size_t n
     scores[at] = score;
     ids[at] = id;
     return at;
+}
+
+/* A record's score from its sum of products: scale, offset and factors in the scalar code's order. */
+V_INLINE float code_score(const codes_query *q, const uint8_t *code, int32_t sum) {
+    const uint8_t *tail = code + q->stride - 4;
+    float both[2]; /* factor, bias */
+    simd_f32_from_f16(both, (f16[]){le16_get(tail), le16_get(tail + 2)}, 2);
+    float inner = (float)sum * q->scale + q->offset;
+    return both[0] * inner + (both[1] + q->base);
 }
 
 #endif

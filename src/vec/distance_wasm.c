@@ -155,11 +155,7 @@ static void wasm_codes_score(const codes_query *q, const uint8_t *const *codes, 
         }
         v128_t sums = wasm_i32x4_add(wasm_i32x4_extadd_pairwise_i16x8(a),
                                      wasm_i32x4_extadd_pairwise_i16x8(b));
-        f16 tail[2] = {le16_get(code + q->stride - 4), le16_get(code + q->stride - 2)};
-        float both[2];
-        simd_f32_from_f16(both, tail, 2);
-        float inner = (float)sum_i32(sums) * q->scale + q->offset;
-        out[i] = both[0] * inner + (both[1] + q->base);
+        out[i] = code_score(q, code, sum_i32(sums));
     }
 }
 
