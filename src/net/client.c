@@ -22,7 +22,6 @@ struct http_client {
     char *base;
     char *auth; /* "Authorization: Bearer ..." or NULL */
     strbuf body, headers;
-    uint64_t lsn;
 };
 
 err http_client_open(const char *base_url, const char *token, http_client **out) {
@@ -71,13 +70,9 @@ static size_t on_body(char *p, size_t size, size_t n, void *ctx) {
 
 static size_t on_header(char *p, size_t size, size_t n, void *ctx) {
     http_client *c = ctx;
-    str line = str_from(p, size * n), name = STR("kith-lsn:");
+    str line = str_from(p, size * n);
     if (str_starts(line, STR("HTTP/"))) strbuf_reset(&c->headers); /* behind a 100 comes another */
     strbuf_add(&c->headers, line);
-    if (line.len > name.len && str_eq_nocase(str_from(line.ptr, name.len), name)) {
-        uint64_t lsn;
-        if (str_to_u64(str_trim(str_skip(line, name.len)), &lsn)) c->lsn = lsn;
-    }
     return size * n;
 }
 
@@ -171,14 +166,14 @@ err http_call(http_client *c, const http_ask *ask, http_reply *out) {
     if (rc == OK) {
         strbuf_reset(&c->body);
         strbuf_reset(&c->headers);
-        c->lsn = 0;
         set_options(c, ask, url.ptr, headers);
         rc = of_curl(c, curl_easy_perform(c->curl));
     }
     if (rc == OK) {
         long status = 0;
         curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
-        *out = (http_reply){(int)status, strbuf_str(&c->body), c->lsn, strbuf_str(&c->headers)};
+        *out = (http_reply){(int)status, strbuf_str(&c->body), 0, strbuf_str(&c->headers)};
+        if (!str_to_u64(http_reply_header(out, STR("kith-lsn")), &out->lsn)) out->lsn = 0;
     }
     curl_slist_free_all(headers);
     strbuf_deinit(&url);
