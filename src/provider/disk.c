@@ -6,8 +6,8 @@
  *
  * A key's set is key mod sets; a lookup reads one set. A put overwrites the slot of the same key, an empty
  * one, or the one that was used longest ago. Nothing is synced: after a crash a torn slot fails its
- * checksum and is a miss, which costs one embedding. Only deletions are synced, since they
- * are promises: within a second, or when it is closed or the next one comes. The file is sparse: it takes the room of what is in it.
+ * checksum and is a miss, which costs one embedding. Only deletions are synced, each at once, since they
+ * are promises. The file is sparse: it takes the room of what is in it.
  * Any failure to read or write is a miss; the cache never makes a call fail.
  */
 #include "provider/provider_int.h"
@@ -21,8 +21,7 @@ enum {
     WAYS = 8,
     SLOT_HEAD = 24,
     PATH_BYTES = 4096,
-    MAGIC_BYTES = 8,
-    SYNC_MS = 1000
+    MAGIC_BYTES = 8
 };
 static const char MAGIC[MAGIC_BYTES] = {'K', 'I', 'T', 'H', 'V', 'E', 'C', '1'};
 
@@ -35,8 +34,6 @@ struct disk_cache {
     uint8_t *set; /* WAYS slots */
     f16 *half;
     uint32_t clock;
-    bool unsynced; /* a deletion was not synced yet */
-    uint64_t synced_ns;
 };
 
 static void make_header(const provider_info *i, uint64_t sets, uint8_t h[HEADER_BYTES]) {
@@ -87,17 +84,8 @@ err disk_cache_open(fs *disk, const char *dir, const provider_info *i, uint64_t 
     return OK;
 }
 
-/* Once a second at most: a thousand deletions are not a thousand waits for the disk. */
-static void sync_now(disk_cache *d, uint64_t now) {
-    err rc = file_datasync(d->f);
-    (void)rc; /* the bytes are in an unknown state; the checksum tells which are whole */
-    d->synced_ns = now;
-    d->unsynced = false;
-}
-
 void disk_cache_close(disk_cache *d) {
     if (!d) return;
-    if (d->f && d->unsynced) sync_now(d, 0);
     file_close(d->f);
     mutex_deinit(&d->mu);
     mem_free(d->set), mem_free(d->half);
@@ -173,8 +161,7 @@ void disk_cache_forget(disk_cache *d, const cache_key *k) {
         memset(d->set, 0, d->slot);
         err rc = file_pwrite(d->f, d->set, d->slot, set_at(d, k) + w * d->slot);
         if (rc == OK) rc = file_datasync(d->f);
-        (void)
-            rc; /* the next open after a failed sync finds what the disk kept: see docs/providers.md */
+        (void)rc; /* the next open after a failed sync finds what the disk kept */
     }
     mutex_unlock(&d->mu);
 }
