@@ -13,7 +13,7 @@ static int64_t days_from_civil(int64_t y, int m, int d) {
     return era * 146097 + doe - 719468;
 }
 
-static void civil_from_days(int64_t z, int *y, int *m, int *d) {
+void time_civil(int64_t z, int *y, int *m, int *d) {
     z += 719468;
     int64_t era = (z >= 0 ? z : z - 146096) / 146097;
     int64_t doe = z - era * 146097;
@@ -110,7 +110,7 @@ size_t time_format(int64_t t, char out[32]) {
     int64_t days = t >= 0 ? t / 86400000 : -((-t + 86399999) / 86400000);
     int64_t in_day = t - days * 86400000;
     int y, m, d, ms = (int)(in_day % 1000), s = (int)(in_day / 1000);
-    civil_from_days(days, &y, &m, &d);
+    time_civil(days, &y, &m, &d);
     char *p = put_digits(out, y, 4);
     *p++ = '-', p = put_digits(p, m, 2);
     *p++ = '-', p = put_digits(p, d, 2);

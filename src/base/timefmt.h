@@ -13,4 +13,7 @@ MUST_USE bool time_parse(str s, int64_t *ms);
 /* Writes "2024-05-06T07:08:09Z", with ".123" when there are milliseconds; returns the length. */
 size_t time_format(int64_t ms, char out[32]);
 
+/* The date (y 2024, m 1 to 12, d 1 to 31) of a number of days since 1970. */
+void time_civil(int64_t days, int *y, int *m, int *d);
+
 #endif

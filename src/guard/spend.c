@@ -1,18 +1,15 @@
 /* Spending caps by day and month, in UTC, whose number of days since 1970 and of months since year 0 name
  * the period; a new period starts at nothing. An alert is told once at 80 % and once at 100 %, again in the
- * next period. The civil date is computed as in Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+ * next period.
  */
 #include "guard/guard.h"
 
 #define MS_PER_DAY 86400000
 
 static int64_t month_of(int64_t day) {
-    int64_t z = day + 719468, era = (z >= 0 ? z : z - 146096) / 146097;
-    int64_t doe = z - era * 146097;
-    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
-    int64_t m = mp < 10 ? mp + 3 : mp - 9, y = yoe + era * 400 + (m <= 2);
-    return y * 12 + m - 1;
+    int y, m, d;
+    time_civil(day, &y, &m, &d);
+    return (int64_t)y * 12 + m - 1;
 }
 
 err spend_init(spend *s, const spend_options *o) {
