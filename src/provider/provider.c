@@ -218,9 +218,14 @@ typedef struct missing {
     size_t count;
 } missing;
 
-static bool look_up(provider *p, const cache_key *k, float *out) {
+/* Only documents are kept on disk, so only their keys are worth a read. */
+static bool on_disk(const provider *p, embed_task task) {
+    return p->disk && (task == EMBED_DOCUMENT || !p->info.sided);
+}
+
+static bool look_up(provider *p, embed_task task, const cache_key *k, float *out) {
     bool hit = cache_get(p->memory, k, out);
-    if (!hit && p->disk && disk_cache_get(p->disk, k, out)) {
+    if (!hit && on_disk(p, task) && disk_cache_get(p->disk, k, out)) {
         cache_put(p->memory, k, out);
         bump(&p->disk_hits, 1);
         hit = true;
@@ -241,7 +246,8 @@ static void find_missing(provider *p, const embed_ask *ask, float *out, missing 
     for (uint32_t i = 0; i < ask->count; i++) {
         m->key[i] = cache_key_of(&p->info, ask->task, ask->texts[i]);
         m->same[i] = find_same(m, i);
-        if (m->same[i] != i || look_up(p, &m->key[i], out + (size_t)i * p->info.dim)) continue;
+        if (m->same[i] != i || look_up(p, ask->task, &m->key[i], out + (size_t)i * p->info.dim))
+            continue;
         m->texts[m->count] = ask->texts[i];
         m->at[m->count++] = i;
     }
@@ -333,7 +339,7 @@ err provider_embed(provider *p, const str *texts, size_t n, embed_task task, flo
 
 err provider_embed_query(provider *p, str text, float *out, bool *was_cached) {
     cache_key k = cache_key_of(&p->info, EMBED_QUERY, text);
-    bool hit = look_up(p, &k, out);
+    bool hit = look_up(p, EMBED_QUERY, &k, out);
     if (was_cached) *was_cached = hit;
     metric_add(M_QUERY_CACHE, hit ? CACHE_HIT : CACHE_MISS, 1);
     if (hit) {
@@ -368,7 +374,7 @@ void provider_forget(provider *p, str text) {
          task++) {
         cache_key k = cache_key_of(&p->info, (embed_task)task, text);
         cache_forget(p->memory, &k);
-        if (p->disk) disk_cache_forget(p->disk, &k);
+        if (on_disk(p, (embed_task)task)) disk_cache_forget(p->disk, &k);
     }
 }
 
