@@ -19,11 +19,6 @@ typedef struct openai {
     char *auth;          /* "Authorization: Bearer ..." or NULL */
 } openai;
 
-typedef struct known_model {
-    const char *name;
-    uint32_t dim;
-    double cost; /* dollars a million tokens */
-} known_model;
 static const known_model KNOWN[] = {{"text-embedding-3-small", 1536, 0.02},
                                     {"text-embedding-3-large", 3072, 0.13},
                                     {"text-embedding-ada-002", 1536, 0.10}};
@@ -159,17 +154,10 @@ err remote_openai_open(const provider_config *c, provider **out) {
         return rc;
     }
     provider_info info = {.kind = "openai",
-                          .dim = c->dim,
                           .texts_max = PROVIDER_TEXTS_MAX,
                           .call_tokens_max = CALL_TOKENS,
                           .text_tokens_max = TEXT_TOKENS,
-                          .cost = MAX(c->cost, 0),
                           .remote = true};
-    for (size_t i = 0; i < COUNT_OF(KNOWN); i++) {
-        if (strcmp(model, KNOWN[i].name) != 0) continue;
-        if (!info.dim) info.dim = KNOWN[i].dim;
-        if (c->cost < 0) info.cost = KNOWN[i].cost;
-    }
-    snprintf(info.space, sizeof info.space, "%s", model);
+    remote_known_model(c, KNOWN, COUNT_OF(KNOWN), model, &info);
     return remote_make(c, c->url ? c->url : "https://api.openai.com/v1", &api, o, &info, out);
 }

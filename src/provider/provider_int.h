@@ -109,6 +109,14 @@ MUST_USE err remote_openai_open(const provider_config *c, provider **out);
 MUST_USE err remote_vertex_open(const provider_config *c, provider **out);
 /* A JSON array of numbers into a vector of unit length. */
 MUST_USE err remote_numbers(yyjson_val *array, uint32_t dim, float *out);
+typedef struct known_model {
+    const char *name;
+    uint32_t dim;
+    double cost; /* dollars a million tokens */
+} known_model;
+/* Dimension, price and the space's name of this model: as configured, else as known. */
+void remote_known_model(const provider_config *c, const known_model *known, size_t n,
+                        const char *model, provider_info *info);
 /* Makes it one of unit length; ERR_CORRUPT when that cannot be. */
 MUST_USE err remote_vector(float *v, uint32_t dim);
 

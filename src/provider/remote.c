@@ -639,6 +639,18 @@ err remote_vector(float *v, uint32_t dim) {
     return err_set(ERR_CORRUPT, "the service gave a vector without a length");
 }
 
+void remote_known_model(const provider_config *c, const known_model *known, size_t n,
+                        const char *model, provider_info *info) {
+    info->dim = c->dim;
+    info->cost = MAX(c->cost, 0);
+    snprintf(info->space, sizeof info->space, "%s", model);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(model, known[i].name) != 0) continue;
+        if (!info->dim) info->dim = known[i].dim;
+        if (c->cost < 0) info->cost = known[i].cost;
+    }
+}
+
 err remote_numbers(yyjson_val *array, uint32_t dim, float *out) {
     size_t n = yyjson_arr_size(array), i, most;
     yyjson_val *x;

@@ -27,11 +27,7 @@ typedef struct vertex {
     token_source *tokens;
 } vertex;
 
-typedef struct known_model {
-    const char *name;
-    uint32_t dim;
-    double cost; /* dollars a million tokens; where Google counts characters, at four a token */
-} known_model;
+/* Where Google's price is by characters, at four a token. */
 static const known_model KNOWN[] = {{"text-embedding-005", 768, 0.10},
                                     {"text-embedding-004", 768, 0.10},
                                     {"text-multilingual-embedding-002", 768, 0.10},
@@ -168,25 +164,18 @@ err remote_vertex_open(const provider_config *c, provider **out) {
              location, model);
     v->may_learn = strncmp(model, "gemini-", 7) == 0;
     provider_info info = {.kind = "vertex",
-                          .dim = c->dim,
                           .texts_max = TEXTS_MAX,
                           .call_tokens_max = CALL_TOKENS,
                           .text_tokens_max = TEXT_TOKENS,
-                          .cost = MAX(c->cost, 0),
                           .remote = true,
                           .sided = true};
-    for (size_t i = 0; i < COUNT_OF(KNOWN); i++) {
-        if (strcmp(model, KNOWN[i].name) != 0) continue;
-        if (!info.dim) info.dim = KNOWN[i].dim;
-        if (c->cost < 0) info.cost = KNOWN[i].cost;
-    }
+    remote_known_model(c, KNOWN, COUNT_OF(KNOWN), model, &info);
     v->dimensions = c->dim;
     err rc = tokens_open(c->fs ? c->fs : fs_real(), c->credentials, c->ca_file, &v->tokens);
     if (rc != OK) {
         mem_free(v);
         return rc;
     }
-    snprintf(info.space, sizeof info.space, "%s", model);
     default_url(location, url);
     return remote_make(c, c->url ? c->url : url, &api, v, &info, out);
 }
