@@ -321,17 +321,18 @@ static op op_of(const embed_ask *ask) {
     return ask->task == EMBED_QUERY && !ask->bulk ? OP_QUERY : OP_DOCUMENT;
 }
 
+static outcome away(remote *r) {
+    bump(&r->skipped_open);
+    return (outcome){.fault = REMOTE_CANCELLED,
+                     .rc = err_set(ERR_AGAIN, "%s: away for now (breaker open)", r->info.kind)};
+}
+
 static outcome guarded_call(remote *r, const embed_ask *ask, uint64_t deadline, bool may_probe,
                             float *out, embed_usage *use) {
     op which = op_of(ask);
     breaker_ticket t;
     breaker *b = &r->breakers[which];
-    if (!breaker_enter(b, clock_mono_ns(), may_probe, &t)) {
-        bump(&r->skipped_open);
-        return (outcome){
-            .fault = REMOTE_CANCELLED,
-            .rc = err_set(ERR_AGAIN, "%s: away for now (breaker %s)", r->info.kind, "open")};
-    }
+    if (!breaker_enter(b, clock_mono_ns(), may_probe, &t)) return away(r);
     outcome o = try_call(r, ask, deadline, may_probe, out, use);
     if (o.hint.again) o = try_call(r, ask, deadline, may_probe, out, use);
     uint64_t now = clock_mono_ns();
@@ -392,11 +393,7 @@ static outcome tried_call(remote *r, const embed_ask *ask, float *out, embed_usa
     outcome o = {.fault = REMOTE_CANCELLED};
     retry_budget_call(&r->retries);
     for (unsigned tries = 1;; tries++) {
-        if (breaker_shut(&r->breakers[which], clock_mono_ns())) {
-            bump(&r->skipped_open);
-            o.rc = err_set(ERR_AGAIN, "%s: away for now (breaker open)", r->info.kind);
-            return o;
-        }
+        if (breaker_shut(&r->breakers[which], clock_mono_ns())) return away(r);
         o.rc = take_room(r, ask, query, deadline);
         if (o.rc != OK) return o;
         uint64_t one = clock_mono_ns() + (uint64_t)r->call_ms * NS_PER_MS;
