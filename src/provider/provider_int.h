@@ -81,6 +81,7 @@ typedef struct remote_call {
     const provider_info *info;
     uint64_t deadline_ns;
     bool may_probe;
+    const _Atomic bool *cancel;
     strbuf target, body,
         auth; /* filled by api->ask; auth: the Authorization header's line, or empty */
 } remote_call;
@@ -99,7 +100,6 @@ typedef struct remote_api {
     void (*refusal)(void *self, int status, str body, const remote_call *c, remote_hint *hint);
     void (*close)(void *self);
     void (*stats)(void *self, provider_stats *out); /* may be NULL */
-    void (*start)(void *self, const _Atomic bool *cancel);
 } remote_api;
 
 /* Takes `self` over. c->dim 0: asked of the service. */
@@ -126,10 +126,9 @@ typedef struct token_source token_source;
 /* credentials: a JSON file (service account, authorised user, external account), NULL: the metadata
  * server, at GCE_METADATA_HOST or where Google has it. */
 MUST_USE err tokens_open(fs *fs, const char *credentials, const char *ca_file, token_source **out);
-void tokens_start(token_source *t, const _Atomic bool *cancel);
 void tokens_close(token_source *t);
-/* Appends the token. Fetched once for all threads, a while before the old one ends. */
-MUST_USE err tokens_get(token_source *t, uint64_t deadline_ns, bool may_probe, strbuf *out);
+/* Appends the token to c->auth. Fetched once for all threads, a while before the old one ends. */
+MUST_USE err tokens_get(token_source *t, remote_call *c);
 /* The service said 401 to this one: no one gets it again. */
 void tokens_refused(token_source *t, str token);
 void tokens_stats(token_source *t, provider_stats *out);

@@ -243,7 +243,7 @@ static void send_call(remote *r, http_client *http, remote_call *c, float *out, 
                     .headers = headers,
                     .header_count = c->auth.len > 0,
                     .ca_file = r->ca_file,
-                    .cancel = &r->closing};
+                    .cancel = c->cancel};
     bump(&r->requests);
     o->rc = http_call(http, &ask, &reply);
     atomic_fetch_add_explicit(&r->ns, clock_mono_ns() - now, memory_order_relaxed);
@@ -268,7 +268,11 @@ static void send_call(remote *r, http_client *http, remote_call *c, float *out, 
 static outcome try_call(remote *r, const embed_ask *ask, uint64_t deadline, bool may_probe,
                         float *out, embed_usage *use) {
     outcome o = {.fault = REMOTE_NETWORK};
-    remote_call c = {.ask = ask, .info = &r->info, .deadline_ns = deadline, .may_probe = may_probe};
+    remote_call c = {.ask = ask,
+                     .info = &r->info,
+                     .deadline_ns = deadline,
+                     .may_probe = may_probe,
+                     .cancel = &r->closing};
     http_client *http;
     o.rc = take_client(r, &http);
     if (o.rc != OK) return o;
@@ -585,7 +589,6 @@ static err start(remote *r, const provider_config *c) {
     if (!str_starts(url, STR("http://")) && !str_starts(url, STR("https://")))
         return err_set(ERR_INVALID, "--embed-url: expected http://... or https://...");
     TRY(copy_strings(r, c));
-    if (r->api.start) r->api.start(r->self, &r->closing);
     load_spend(r);
     if (!r->info.dim) TRY(ask_dim(r));
     if (r->info.dim < 8 || r->info.dim > PROVIDER_DIM_MAX)

@@ -46,7 +46,6 @@ struct token_source {
     yyjson_doc *doc;
     char *ca_file;
     fs *fs;
-    const _Atomic bool *cancel;
     breaker breaker;
     /* guarded by mu */
     mutex mu;
@@ -122,10 +121,6 @@ err tokens_open(fs *disk, const char *credentials, const char *ca_file, token_so
     return OK;
 }
 
-void tokens_start(token_source *t, const _Atomic bool *cancel) {
-    t->cancel = cancel;
-}
-
 static void wipe(char *p, size_t n) {
     if (p) sodium_memzero(p, n);
     mem_free(p);
@@ -147,7 +142,7 @@ void tokens_close(token_source *t) {
 
 typedef struct fetch {
     token_source *t;
-    uint64_t deadline_ns;
+    const remote_call *call; /* its deadline, and whether it is given up */
     strbuf token;
     uint64_t life_s;
 } fetch;
@@ -164,7 +159,7 @@ static err ask(fetch *f, const question *q, err (*read)(fetch *f, str body)) {
     http_client *http;
     http_reply reply;
     uint64_t now = clock_mono_ns();
-    uint64_t left = f->deadline_ns > now ? (f->deadline_ns - now) / 1000000u : 0;
+    uint64_t end = f->call->deadline_ns, left = end > now ? (end - now) / 1000000u : 0;
     http_ask a = {.method = q->type ? "POST" : "GET",
                   .target = "",
                   .content_type = q->type,
@@ -173,7 +168,7 @@ static err ask(fetch *f, const question *q, err (*read)(fetch *f, str body)) {
                   .header_count = q->header_count,
                   .timeout_ms = (uint32_t)MIN(left, FETCH_MS) + 1,
                   .ca_file = f->t->ca_file,
-                  .cancel = f->t->cancel};
+                  .cancel = f->call->cancel};
     TRY(http_client_open(q->url, NULL, &http));
     err rc = http_call(http, &a, &reply);
     if (rc == OK && reply.status != 200)
@@ -382,13 +377,13 @@ static err fetch_one(fetch *f) {
 }
 
 /* mu is not held; only the thread that set t->fetching is here. */
-static err renew(token_source *t, uint64_t deadline, bool may_probe) {
+static err renew(token_source *t, const remote_call *c) {
     breaker_ticket ticket;
-    fetch f = {.t = t, .deadline_ns = deadline, .life_s = LIFE_S};
+    fetch f = {.t = t, .call = c, .life_s = LIFE_S};
     strbuf_init(&f.token, TOKEN_MAX);
     uint64_t start = clock_mono_ns();
     err rc = err_set(ERR_AGAIN, "the token server is away for now (breaker open)");
-    if (breaker_enter(&t->breaker, start, may_probe, &ticket)) {
+    if (breaker_enter(&t->breaker, start, c->may_probe, &ticket)) {
         rc = fetch_one(&f);
         breaker_leave(&t->breaker, &ticket, clock_mono_ns(),
                       rc == OK              ? GUARD_OK
@@ -416,7 +411,7 @@ static err renew(token_source *t, uint64_t deadline, bool may_probe) {
     return rc;
 }
 
-err tokens_get(token_source *t, uint64_t deadline, bool may_probe, strbuf *out) {
+err tokens_get(token_source *t, remote_call *c) {
     mutex_lock(&t->mu);
     for (;;) {
         uint64_t now = clock_mono_ns();
@@ -426,20 +421,20 @@ err tokens_get(token_source *t, uint64_t deadline, bool may_probe, strbuf *out) 
         if (!t->fetching) {
             t->fetching = true;
             mutex_unlock(&t->mu);
-            err rc = renew(t, deadline, may_probe);
+            err rc = renew(t, c);
             if (rc != OK && !good) return rc;
             mutex_lock(&t->mu);
             continue;
         }
-        if (now >= deadline) {
+        if (now >= c->deadline_ns) {
             mutex_unlock(&t->mu);
             return err_set(ERR_TIMEOUT, "no access token in time");
         }
-        (void)cond_wait_ms(&t->fetched, &t->mu, (deadline - now) / 1000000u + 1);
+        (void)cond_wait_ms(&t->fetched, &t->mu, (c->deadline_ns - now) / 1000000u + 1);
     }
-    strbuf_addz(out, t->token);
+    strbuf_addz(&c->auth, t->token);
     mutex_unlock(&t->mu);
-    return out->rc;
+    return c->auth.rc;
 }
 
 void tokens_refused(token_source *t, str token) {

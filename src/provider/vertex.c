@@ -44,7 +44,7 @@ static err vertex_ask(void *self, remote_call *c) {
     vertex *v = self;
     strbuf_addz(&c->target, v->target);
     strbuf_addz(&c->auth, "Authorization: Bearer ");
-    TRY(tokens_get(v->tokens, c->deadline_ns, c->may_probe, &c->auth));
+    TRY(tokens_get(v->tokens, c));
     strbuf_addz(&c->body, "{\"instances\":[");
     for (size_t i = 0; i < c->ask->count; i++) {
         strbuf_addf(&c->body, "%s{\"task_type\":\"%s\",\"content\":", i ? "," : "",
@@ -129,11 +129,6 @@ static void vertex_stats(void *self, provider_stats *out) {
     tokens_stats(v->tokens, out);
 }
 
-static void vertex_start(void *self, const _Atomic bool *cancel) {
-    vertex *v = self;
-    tokens_start(v->tokens, cancel);
-}
-
 /* Names go into a path: letters, digits, '-', '.', '_', ':' and '@'. */
 static err check_name(const char *what, const char *name) {
     size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._:@");
@@ -148,8 +143,8 @@ static void default_url(const char *location, char out[URL_BYTES]) {
 }
 
 err remote_vertex_open(const provider_config *c, provider **out) {
-    static const remote_api api = {vertex_ask,   vertex_answer, vertex_refusal,
-                                   vertex_close, vertex_stats,  vertex_start};
+    static const remote_api api = {vertex_ask, vertex_answer, vertex_refusal, vertex_close,
+                                   vertex_stats};
     *out = NULL;
     const char *model = c->model ? c->model : KNOWN[0].name;
     const char *location = c->location ? c->location : "us-central1";
