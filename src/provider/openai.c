@@ -96,22 +96,15 @@ static err read_data(yyjson_val *data, const remote_call *c, float *out) {
     return seen == n ? OK : err_set(ERR_CORRUPT, "the service gave too few vectors");
 }
 
-static err openai_answer(void *self, str body, const remote_call *c, float *out,
-                         embed_usage *usage) {
-    yyjson_doc *doc;
-    (void)self;
-    if (json_parse(body, &doc) != OK)
-        return err_set(ERR_CORRUPT, "the service's answer is no JSON");
-    yyjson_val *root = yyjson_doc_get_root(doc), *use = yyjson_obj_get(root, "usage");
-    err rc = read_data(yyjson_obj_get(root, "data"), c, out);
+static err openai_answer(yyjson_val *root, const remote_call *c, float *out, embed_usage *usage) {
+    yyjson_val *use = yyjson_obj_get(root, "usage");
     usage->tokens = yyjson_get_uint(yyjson_obj_get(use, "total_tokens"));
-    yyjson_doc_free(doc);
-    return rc;
+    return read_data(yyjson_obj_get(root, "data"), c, out);
 }
 
-static void openai_refusal(void *self, int status, str body, const remote_call *c,
+static void openai_refusal(void *self, int status, yyjson_val *error, const remote_call *c,
                            remote_hint *hint) {
-    (void)self, (void)body;
+    (void)self, (void)error;
     if (status == 413 && c->ask->count > 1) hint->texts_max = c->ask->count / 2;
 }
 

@@ -96,8 +96,10 @@ typedef struct remote_hint {
 typedef struct remote_api {
     err (*ask)(void *self, remote_call *c);
     /* The answer of status 200. ERR_CORRUPT: it is none. */
-    err (*answer)(void *self, str body, const remote_call *c, float *out, embed_usage *usage);
-    void (*refusal)(void *self, int status, str body, const remote_call *c, remote_hint *hint);
+    err (*answer)(yyjson_val *root, const remote_call *c, float *out, embed_usage *usage);
+    /* error: of the body, NULL when it has none. */
+    void (*refusal)(void *self, int status, yyjson_val *error, const remote_call *c,
+                    remote_hint *hint);
     void (*close)(void *self);
     void (*stats)(void *self, provider_stats *out); /* may be NULL */
 } remote_api;
@@ -107,8 +109,6 @@ MUST_USE err remote_make(const provider_config *c, const char *url, const remote
                          void *self, provider_info *info, provider **out);
 MUST_USE err remote_openai_open(const provider_config *c, provider **out);
 MUST_USE err remote_vertex_open(const provider_config *c, provider **out);
-/* A JSON array of numbers into a vector of unit length. */
-MUST_USE err remote_numbers(yyjson_val *array, uint32_t dim, float *out);
 typedef struct known_model {
     const char *name;
     uint32_t dim;
@@ -117,6 +117,8 @@ typedef struct known_model {
 /* Dimension, price and the space's name of this model: as configured, else as known. */
 void remote_known_model(const provider_config *c, const known_model *known, size_t n,
                         const char *model, provider_info *info);
+/* A JSON array of numbers into a vector of unit length. */
+MUST_USE err remote_numbers(yyjson_val *array, uint32_t dim, float *out);
 /* Makes it one of unit length; ERR_CORRUPT when that cannot be. */
 MUST_USE err remote_vector(float *v, uint32_t dim);
 

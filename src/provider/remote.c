@@ -191,27 +191,30 @@ static remote_fault fault_of_err(err rc) {
     }
 }
 
-/* error.status or error.code of the body, when it is a name and not a sentence. */
-static void error_name(str body, char out[48]) {
-    yyjson_doc *doc;
-    out[0] = 0;
-    if (json_parse(body, &doc) != OK) return;
-    yyjson_val *e = yyjson_obj_get(yyjson_doc_get_root(doc), "error");
-    const char *z = yyjson_get_str(yyjson_obj_get(e, "status"));
-    if (!z) z = yyjson_get_str(yyjson_obj_get(e, "code"));
+/* error.status or error.code, when it is a name and not a sentence; "" otherwise. */
+static const char *error_name(yyjson_val *error) {
+    const char *z = yyjson_get_str(yyjson_obj_get(error, "status"));
+    if (!z) z = yyjson_get_str(yyjson_obj_get(error, "code"));
     size_t n = z ? strspn(z, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_") : 0;
-    if (n && n < 40 && !z[n]) snprintf(out, 48, " %s", z);
-    yyjson_doc_free(doc);
+    return n && n < 40 && !z[n] ? z : "";
 }
 
-static err error_of(remote *r, remote_fault f, const http_reply *reply) {
-    static const err codes[] = {
-        [REMOTE_OK] = OK,           [REMOTE_THROTTLED] = ERR_AGAIN, [REMOTE_SERVER] = ERR_IO,
-        [REMOTE_BAD] = ERR_CORRUPT, [REMOTE_DENIED] = ERR_DENIED,   [REMOTE_REFUSED] = ERR_INVALID};
-    char name[48];
-    if (f == REMOTE_OK) return OK;
-    error_name(reply->body, name);
-    return err_set(codes[f], "%s: the service answered %d%s", r->info.kind, reply->status, name);
+/* An answer of another status than 200. */
+static err read_refusal(remote *r, const remote_call *c, const http_reply *reply, outcome *o) {
+    static const err codes[] = {[REMOTE_THROTTLED] = ERR_AGAIN,
+                                [REMOTE_SERVER] = ERR_IO,
+                                [REMOTE_BAD] = ERR_CORRUPT,
+                                [REMOTE_DENIED] = ERR_DENIED,
+                                [REMOTE_REFUSED] = ERR_INVALID};
+    yyjson_doc *doc = NULL;
+    if (json_parse(reply->body, &doc) != OK) doc = NULL; /* a proxy's page: it has no name */
+    yyjson_val *error = yyjson_obj_get(yyjson_doc_get_root(doc), "error");
+    const char *name = error_name(error);
+    r->api.refusal(r->self, reply->status, error, c, &o->hint);
+    err rc = err_set(codes[o->fault], "%s: the service answered %d%s%s", r->info.kind,
+                     reply->status, name[0] ? " " : "", name);
+    yyjson_doc_free(doc);
+    return rc;
 }
 
 /* Seconds, as services send it; a date is not read and counts as none. */
@@ -227,7 +230,12 @@ static err read_answer(remote *r, const remote_call *c, const http_reply *reply,
     str type = http_reply_header(reply, STR("content-type")), json = STR("application/json");
     if (!type.ptr || !str_eq_nocase(str_from(type.ptr, MIN(type.len, json.len)), json))
         return err_set(ERR_CORRUPT, "%s: the answer is not application/json", r->info.kind);
-    return r->api.answer(r->self, reply->body, c, out, use);
+    yyjson_doc *doc;
+    if (json_parse(reply->body, &doc) != OK)
+        return err_set(ERR_CORRUPT, "the service's answer is no JSON");
+    err rc = r->api.answer(yyjson_doc_get_root(doc), c, out, use);
+    yyjson_doc_free(doc);
+    return rc;
 }
 
 static void send_call(remote *r, http_client *http, remote_call *c, float *out, embed_usage *use,
@@ -252,16 +260,13 @@ static void send_call(remote *r, http_client *http, remote_call *c, float *out, 
         return;
     }
     o->fault = fault_of_status(reply.status);
-    o->rc = error_of(r, o->fault, &reply);
     o->retry_after_ms = retry_after(&reply);
-    if (o->fault == REMOTE_OK) o->rc = read_answer(r, c, &reply, out, use);
-    if (o->fault == REMOTE_OK && o->rc != OK) o->fault = REMOTE_BAD;
-    if (reply.status >= 400) {
-        char detail[256]; /* the api may parse, and parsing sets details */
-        snprintf(detail, sizeof detail, "%s", err_detail());
-        r->api.refusal(r->self, reply.status, reply.body, c, &o->hint);
-        o->rc = err_set(o->rc, "%s", detail);
+    if (o->fault != REMOTE_OK) {
+        o->rc = read_refusal(r, c, &reply, o);
+        return;
     }
+    o->rc = read_answer(r, c, &reply, out, use);
+    if (o->rc != OK) o->fault = REMOTE_BAD;
 }
 
 /* One call over the wire. */
@@ -634,11 +639,6 @@ err remote_make(const provider_config *c, const char *url, const remote_api *api
 
 /* ---- what the protocols share ---- */
 
-err remote_vector(float *v, uint32_t dim) {
-    if (provider_unit(v, dim)) return OK;
-    return err_set(ERR_CORRUPT, "the service gave a vector without a length");
-}
-
 void remote_known_model(const provider_config *c, const known_model *known, size_t n,
                         const char *model, provider_info *info) {
     info->dim = c->dim;
@@ -649,6 +649,11 @@ void remote_known_model(const provider_config *c, const known_model *known, size
         if (!info->dim) info->dim = known[i].dim;
         if (c->cost < 0) info->cost = known[i].cost;
     }
+}
+
+err remote_vector(float *v, uint32_t dim) {
+    if (provider_unit(v, dim)) return OK;
+    return err_set(ERR_CORRUPT, "the service gave a vector without a length");
 }
 
 err remote_numbers(yyjson_val *array, uint32_t dim, float *out) {

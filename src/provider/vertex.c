@@ -58,10 +58,9 @@ static err vertex_ask(void *self, remote_call *c) {
     return OK;
 }
 
-static err read_predictions(yyjson_val *list, const remote_call *c, float *out,
-                            embed_usage *usage) {
+static err vertex_answer(yyjson_val *root, const remote_call *c, float *out, embed_usage *usage) {
     size_t i, most;
-    yyjson_val *p;
+    yyjson_val *list = yyjson_obj_get(root, "predictions"), *p;
     double tokens = 0;
     if (yyjson_arr_size(list) != c->ask->count)
         return err_set(ERR_CORRUPT, "the service gave %zu vectors for %zu texts",
@@ -77,35 +76,19 @@ static err read_predictions(yyjson_val *list, const remote_call *c, float *out,
     return OK;
 }
 
-static err vertex_answer(void *self, str body, const remote_call *c, float *out,
-                         embed_usage *usage) {
-    yyjson_doc *doc;
-    (void)self;
-    if (json_parse(body, &doc) != OK)
-        return err_set(ERR_CORRUPT, "the service's answer is no JSON");
-    err rc =
-        read_predictions(yyjson_obj_get(yyjson_doc_get_root(doc), "predictions"), c, out, usage);
-    yyjson_doc_free(doc);
-    return rc;
-}
-
 /* "250 instance(s) is allowed per prediction. Actual: 512" */
-static size_t allowed_instances(str body) {
-    yyjson_doc *doc;
+static size_t allowed_instances(yyjson_val *error) {
     size_t n = 0;
-    if (json_parse(body, &doc) != OK) return 0;
-    yyjson_val *e = yyjson_obj_get(yyjson_doc_get_root(doc), "error");
-    str message = json_str(yyjson_obj_get(e, "message"));
+    str message = json_str(yyjson_obj_get(error, "message"));
     if (message.ptr && str_find(message, STR("instance(s) is allowed")) > 0)
         for (size_t i = 0; i < message.len && n < TEXTS_MAX; i++) {
             if (message.ptr[i] < '0' || message.ptr[i] > '9') break;
             n = n * 10 + (size_t)(message.ptr[i] - '0');
         }
-    yyjson_doc_free(doc);
     return n;
 }
 
-static void vertex_refusal(void *self, int status, str body, const remote_call *c,
+static void vertex_refusal(void *self, int status, yyjson_val *error, const remote_call *c,
                            remote_hint *hint) {
     vertex *v = self;
     str auth = strbuf_str(&c->auth), head = STR("Authorization: Bearer ");
@@ -114,7 +97,7 @@ static void vertex_refusal(void *self, int status, str body, const remote_call *
         hint->again = true;
     }
     if (status != 400 || c->ask->count < 2) return;
-    hint->texts_max = allowed_instances(body);
+    hint->texts_max = allowed_instances(error);
     if (!hint->texts_max && v->may_learn) hint->texts_max = c->ask->count / 2;
 }
 
