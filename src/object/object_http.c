@@ -8,6 +8,8 @@
  */
 #include "object/object_int.h"
 
+#include "guard/guard.h"
+
 enum { WAIT_MS_MIN = 50, WAIT_MS_MAX = 5000, RETRY_AFTER_MAX = 30, TARGET_MAX = 8192 };
 
 void object_encode_path(strbuf *b, const char *path) {
@@ -62,8 +64,8 @@ static bool passing(err rc) {
 
 static bool wait_more(const object_http *h, unsigned try, const http_reply *r) {
     object_store *s = h->store;
-    uint64_t ms = MIN((uint64_t)WAIT_MS_MIN << MIN(try, 10u), (uint64_t)WAIT_MS_MAX), after = 0;
-    ms = rng_below(&s->random, (uint32_t)ms) + 1;
+    uint64_t ms = retry_delay_ms(&s->random, try, WAIT_MS_MIN, WAIT_MS_MAX), after = 0;
+    ms = MAX(ms, 1);
     str told = http_reply_header(r, STR("retry-after"));
     if (told.ptr && str_to_u64(told, &after) && after <= RETRY_AFTER_MAX)
         ms = MAX(ms, after * 1000);
