@@ -160,7 +160,7 @@ static err read_request(api_call *c, str body, openai_request *out) {
 static void write_vector(strbuf *b, const float *v, uint32_t dim, bool base64) {
     if (base64) { /* floats are little-endian on every machine that we build for */
         strbuf_addc(b, '"');
-        json_map_write_base64(b, v, dim * sizeof *v);
+        base64_add(b, v, dim * sizeof *v, BASE64_STANDARD);
         strbuf_addc(b, '"');
         return;
     }

@@ -63,7 +63,6 @@ MUST_USE err json_map_read_list(arena *a, void *msg, const char *name, yyjson_va
 void json_map_write(strbuf *out, const void *msg);
 /* A finite number as JSON; as_float: the shortest text that gives the same single again. */
 void json_map_write_real(strbuf *out, double v, bool as_float);
-void json_map_write_base64(strbuf *out, const void *p, size_t n); /* without quotes */
 
 /* Adds the query parameters to msg. Names in `skip` (NULL entries are fine) are unknown here: they
  * come from the path or the body. */

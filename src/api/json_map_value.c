@@ -150,41 +150,20 @@ static err put_string(arena *a, str s, void *slot) {
     return OK;
 }
 
-static int base64_digit(char c) {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    if (c == '+' || c == '-') return 62;
-    if (c == '/' || c == '_') return 63;
-    return -1;
-}
-
-static err base64_read(arena *a, str s, uint8_t **out, size_t *len) {
+static err read_base64(arena *a, str s, uint8_t **out, size_t *len) {
     while (s.len && s.ptr[s.len - 1] == '=') s.len--;
-    if (s.len % 4 == 1) return expected_text(MAP_BYTES, s);
     uint8_t *p = arena_alloc(a, s.len / 4 * 3 + 3);
     if (!p) return ERR_NO_MEMORY;
-    uint32_t acc = 0;
-    unsigned bits = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        int d = base64_digit(s.ptr[i]);
-        if (d < 0) return expected_text(MAP_BYTES, s);
-        acc = acc << 6 | (uint32_t)d;
-        bits += 6;
-        if (bits < 8) continue;
-        bits -= 8;
-        p[n++] = (uint8_t)(acc >> bits);
-    }
+    if (!base64_decode(s, BASE64_EITHER, p, NULL)) return expected_text(MAP_BYTES, s);
     *out = p;
-    *len = n;
+    *len = s.len * 3 / 4;
     return OK;
 }
 
 err map_floats(arena *a, str text, float **out, size_t *n) {
     uint8_t *p;
     size_t len;
-    TRY(base64_read(a, text, &p, &len));
+    TRY(read_base64(a, text, &p, &len));
     if (len % 4)
         return err_set(ERR_INVALID, "expected base64 of 4-byte floats, got %zu bytes", len);
     float *f = arena_alloc(a, len ? len : 1);
@@ -287,7 +266,7 @@ static err put_bool_text(str s, void *slot) {
 
 static err put_bytes(arena *a, str s, void *slot) {
     ProtobufCBinaryData d;
-    TRY(base64_read(a, s, &d.data, &d.len));
+    TRY(read_base64(a, s, &d.data, &d.len));
     *(ProtobufCBinaryData *)slot = d;
     return OK;
 }

@@ -88,23 +88,9 @@ static void write_time(strbuf *out, const Google__Protobuf__Timestamp *t) {
     strbuf_addc(out, '"');
 }
 
-void json_map_write_base64(strbuf *out, const void *p, size_t n) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const uint8_t *b = p;
-    for (size_t i = 0; i < n; i += 3) {
-        size_t left = n - i;
-        uint32_t v = (uint32_t)b[i] << 16;
-        if (left > 1) v |= (uint32_t)b[i + 1] << 8;
-        if (left > 2) v |= b[i + 2];
-        char z[4] = {digits[v >> 18], digits[v >> 12 & 63], left > 1 ? digits[v >> 6 & 63] : '=',
-                     left > 2 ? digits[v & 63] : '='};
-        strbuf_add(out, str_from(z, 4));
-    }
-}
-
 static void write_bytes(strbuf *out, const ProtobufCBinaryData *d) {
     strbuf_addc(out, '"');
-    json_map_write_base64(out, d->data, d->len);
+    base64_add(out, d->data, d->len, BASE64_STANDARD);
     strbuf_addc(out, '"');
 }
 

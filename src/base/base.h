@@ -18,6 +18,7 @@
 #define KITH_BASE_H
 
 #include "base/arena.h"
+#include "base/base64.h"
 #include "base/bits.h"
 #include "base/def.h"
 #include "base/err.h"

@@ -57,6 +57,42 @@ static void str_pieces(void **state) {
     assert_null(strbuf_take(&b));
 }
 
+static void base64_by_rfc_4648(void **state) {
+    (void)state;
+    static const char *const url[] = {"", "-w", "-_8", "-_-_", "-_-_-w"}, *const standard[] = {
+                                                                              "", "+w==", "+/8=",
+                                                                              "+/+/", "+/+/+w=="};
+    const uint8_t bytes[] = {0xfb, 0xff, 0xbf, 0xfb};
+    uint8_t long_one[1000], back[1000];
+    uint32_t rest;
+    for (size_t n = 0; n < 5; n++) {
+        strbuf b;
+        strbuf_init(&b, 64);
+        base64_add(&b, bytes, n, BASE64_URL);
+        assert_true(str_eq(strbuf_str(&b), str_of(url[n])));
+        assert_true(base64_decode(str_of(url[n]), BASE64_URL, back, &rest));
+        assert_true(rest == 0 && memcmp(back, bytes, n) == 0);
+        assert_true(n == 0 || !base64_decode(str_of(url[n]), BASE64_STANDARD, back, NULL));
+        assert_true(base64_decode(str_of(url[n]), BASE64_EITHER, back, NULL));
+        strbuf_reset(&b);
+        base64_add(&b, bytes, n, BASE64_STANDARD);
+        assert_true(str_eq(strbuf_str(&b), str_of(standard[n])));
+        strbuf_deinit(&b);
+    }
+    assert_false(base64_decode(STR("abcde"), BASE64_EITHER, back, NULL));
+    assert_false(base64_decode(STR("ab="), BASE64_EITHER, back, NULL));
+    assert_true(base64_decode(STR("-x"), BASE64_URL, back, &rest) && rest == 1);
+    for (size_t n = 0; n <= sizeof long_one; n += 37) {
+        strbuf b;
+        for (size_t i = 0; i < n; i++) long_one[i] = (uint8_t)(i * 167 + n);
+        strbuf_init(&b, 2000);
+        base64_add(&b, long_one, n, BASE64_URL);
+        assert_true(base64_decode(strbuf_str(&b), BASE64_URL, back, &rest));
+        assert_true(b.len == (n * 4 + 2) / 3 && memcmp(back, long_one, n) == 0);
+        strbuf_deinit(&b);
+    }
+}
+
 static void utf8_edges(void **state) {
     (void)state;
     const char *bad[] = {"\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
@@ -227,15 +263,11 @@ static void rng_is_uniform(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hash_known),
-        cmocka_unit_test(str_numbers),
-        cmocka_unit_test(str_pieces),
-        cmocka_unit_test(utf8_edges),
-        cmocka_unit_test(times),
-        cmocka_unit_test(maps_like_arrays),
-        cmocka_unit_test(memory_fails_cleanly),
-        cmocka_unit_test(reader_stays_failed),
-        cmocka_unit_test(json_limits),
+        cmocka_unit_test(hash_known),          cmocka_unit_test(str_numbers),
+        cmocka_unit_test(str_pieces),          cmocka_unit_test(utf8_edges),
+        cmocka_unit_test(base64_by_rfc_4648),  cmocka_unit_test(times),
+        cmocka_unit_test(maps_like_arrays),    cmocka_unit_test(memory_fails_cleanly),
+        cmocka_unit_test(reader_stays_failed), cmocka_unit_test(json_limits),
         cmocka_unit_test(rng_is_uniform),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

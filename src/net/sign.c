@@ -29,14 +29,3 @@ err sign_rs256(str pem, str text, uint8_t out[SIGN_BYTES_MAX], size_t *size) {
     ERR_clear_error();
     return rc;
 }
-
-void sign_base64url(strbuf *b, const void *p, size_t n) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    const uint8_t *s = p;
-    for (size_t i = 0; i < n; i += 3) {
-        uint32_t left = (uint32_t)MIN(n - i, 3), v = (uint32_t)s[i] << 16;
-        if (left > 1) v |= (uint32_t)s[i + 1] << 8;
-        if (left > 2) v |= s[i + 2];
-        for (uint32_t k = 0; k <= left; k++) strbuf_addc(b, digits[v >> (18 - 6 * k) & 63]);
-    }
-}

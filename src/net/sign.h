@@ -15,7 +15,5 @@
 
 /* RSASSA-PKCS1-v1_5 with SHA-256. */
 MUST_USE err sign_rs256(str pem, str text, uint8_t out[SIGN_BYTES_MAX], size_t *size);
-/* base64url without padding (RFC 4648, 5). */
-void sign_base64url(strbuf *b, const void *p, size_t n);
 
 #endif

@@ -39,40 +39,16 @@ static err openai_ask(void *self, remote_call *c) {
     return OK;
 }
 
-static int digit(char ch) {
-    if (ch >= 'A' && ch <= 'Z') return ch - 'A';
-    if (ch >= 'a' && ch <= 'z') return ch - 'a' + 26;
-    if (ch >= '0' && ch <= '9') return ch - '0' + 52;
-    return ch == '+' ? 62 : ch == '/' ? 63 : -1;
-}
-
-/* Base64 of exactly `size` bytes. */
-static bool from_base64(str s, uint8_t *out, size_t size) {
-    while (s.len && s.ptr[s.len - 1] == '=') s.len--;
-    if (s.len != (size * 4 + 2) / 3) return false;
-    uint32_t bits = 0, have = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        int d = digit(s.ptr[i]);
-        if (d < 0) return false;
-        bits = (bits << 6 | (uint32_t)d) & 0xffff;
-        have += 6;
-        if (have < 8) continue;
-        have -= 8;
-        if (n < size) out[n++] = (uint8_t)(bits >> have);
-    }
-    return n == size;
-}
-
 static err read_vector(yyjson_val *e, uint32_t dim, float *out) {
     if (!yyjson_is_str(e)) return remote_numbers(e, dim, out);
     str s = json_str(e);
+    while (s.len && s.ptr[s.len - 1] == '=') s.len--;
     if (dim == 0) { /* how many are there? */
-        while (s.len && s.ptr[s.len - 1] == '=') s.len--;
         out[0] = (float)(s.len * 3 / 4 / sizeof *out);
         return OK;
     }
-    if (!from_base64(s, (uint8_t *)out, dim * sizeof *out))
+    if (s.len != (dim * sizeof *out * 4 + 2) / 3 ||
+        !base64_decode(s, BASE64_STANDARD, (uint8_t *)out, NULL))
         return err_set(ERR_CORRUPT, "the service gave no vector of %u dimensions", dim);
     return remote_vector(out, dim);
 }

@@ -226,7 +226,7 @@ static err make_jwt(const token_source *t, strbuf *jwt) {
         strbuf_add_json(&part, str_of(member(t, "private_key_id")));
     }
     strbuf_addc(&part, '}');
-    sign_base64url(jwt, part.ptr, part.len);
+    base64_add(jwt, part.ptr, part.len, BASE64_URL);
     strbuf_addc(jwt, '.');
     strbuf_reset(&part);
     strbuf_addz(&part, "{\"iss\":");
@@ -234,13 +234,13 @@ static err make_jwt(const token_source *t, strbuf *jwt) {
     strbuf_addz(&part, ",\"aud\":");
     strbuf_add_json(&part, str_of(member(t, "token_uri")));
     strbuf_addf(&part, ",\"scope\":\"" SCOPE "\",\"iat\":%lld,\"exp\":%lld}", now, now + LIFE_S);
-    sign_base64url(jwt, part.ptr, part.len);
+    base64_add(jwt, part.ptr, part.len, BASE64_URL);
     err rc = part.rc;
     strbuf_deinit(&part);
     if (rc == OK) rc = sign_rs256(str_of(member(t, "private_key")), strbuf_str(jwt), sig, &n);
     if (rc != OK) return rc;
     strbuf_addc(jwt, '.');
-    sign_base64url(jwt, sig, n);
+    base64_add(jwt, sig, n, BASE64_URL);
     return jwt->rc;
 }
 

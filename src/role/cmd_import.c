@@ -108,15 +108,13 @@ static void bad_line(import *m, uint64_t line, str why) {
 
 /* One row of an fvecs file, as base64 of little-endian floats, into the line's object. */
 static err add_vector(import *m, str *line) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint8_t head[4], row[DIM_MAX * 4 + 3];
+    uint8_t head[4], row[DIM_MAX * 4];
     if (fread(head, 1, 4, m->vectors) != 4)
         return err_set(ERR_INVALID, "--vectors: no row for line %llu", (unsigned long long)m->line);
     size_t n = (size_t)le32_get(head) * 4;
     if (n == 0 || n > DIM_MAX * 4 || fread(row, 1, n, m->vectors) != n)
         return err_set(ERR_INVALID, "--vectors: not an fvecs file at row %llu",
                        (unsigned long long)m->line);
-    memset(row + n, 0, 3);
     while (line->len && line->ptr[line->len - 1] != '}') line->len--;
     if (line->len < 2) {
         bad_line(m, m->line, STR("not a JSON object"));
@@ -124,12 +122,7 @@ static err add_vector(import *m, str *line) {
     }
     strbuf_add(&m->body, (str){line->ptr, line->len - 1});
     strbuf_addz(&m->body, line->len > 2 ? ",\"vector\":\"" : "\"vector\":\"");
-    for (size_t i = 0; i < n; i += 3) {
-        uint32_t v = (uint32_t)row[i] << 16 | (uint32_t)row[i + 1] << 8 | row[i + 2];
-        char q[4] = {digits[v >> 18], digits[v >> 12 & 63], i + 1 < n ? digits[v >> 6 & 63] : '=',
-                     i + 2 < n ? digits[v & 63] : '='};
-        strbuf_add(&m->body, (str){q, 4});
-    }
+    base64_add(&m->body, row, n, BASE64_STANDARD);
     strbuf_addz(&m->body, "\"}\n");
     *line = (str){"", 0};
     return m->body.rc;

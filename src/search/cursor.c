@@ -5,62 +5,24 @@
  *
  * CRC-32C is enough here: a forged cursor can only leave out documents from its own asker's list or
  * move the `as_of` of their own filter, neither of which shows anything that the filter hides.
- *
- * Base64url is written by hand, 30 lines: no library that kith links offers it without padding.
  */
 #include "search/cursor.h"
 
 enum { CURSOR_VERSION = 1, CURSOR_HEAD = 9, CURSOR_CRC = 4, VARINT_MAX = 10 };
 
-static const char ALPHABET[65] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
 static err bad(const char *why) {
     return err_set_field(ERR_INVALID, "cursor", "expected next_cursor of an answer: %s", why);
 }
 
-/* ---- base64url -------------------------------------------------------------------------- */
-
-static err base64_encode(arena *a, const uint8_t *p, size_t n, str *out) {
-    char *t = arena_alloc(a, n / 3 * 4 + 4);
-    if (!t) return ERR_NO_MEMORY;
-    size_t len = 0;
-    for (size_t i = 0; i < n; i += 3) {
-        size_t left = MIN(n - i, 3);
-        uint32_t v = (uint32_t)p[i] << 16;
-        if (left > 1) v |= (uint32_t)p[i + 1] << 8;
-        if (left > 2) v |= p[i + 2];
-        for (size_t k = 0; k <= left; k++) t[len++] = ALPHABET[(v >> (18 - 6 * k)) & 63];
-    }
-    *out = str_from(t, len);
-    return OK;
-}
-
-static int base64_value(char c) {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
-}
-
-static err base64_decode(arena *a, str s, uint8_t **out, size_t *n) {
+static err decode(arena *a, str s, uint8_t **out, size_t *n) {
+    uint32_t rest;
     if (s.len % 4 == 1) return bad("it is cut");
     uint8_t *p = arena_alloc(a, s.len / 4 * 3 + 3);
     if (!p) return ERR_NO_MEMORY;
-    size_t len = 0;
-    uint32_t v = 0;
-    unsigned bits = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        int d = base64_value(s.ptr[i]);
-        if (d < 0) return bad("it holds a character that none has");
-        v = (v << 6 | (uint32_t)d) & 0xffffff;
-        bits += 6;
-        if (bits < 8) continue;
-        bits -= 8;
-        p[len++] = (uint8_t)(v >> bits);
-    }
-    if (v & ((1u << bits) - 1)) return bad("it is damaged");
+    if (!base64_decode(s, BASE64_URL, p, &rest)) return bad("it holds a character that none has");
+    if (rest) return bad("it is damaged");
     *out = p;
-    *n = len;
+    *n = s.len * 3 / 4;
     return OK;
 }
 
@@ -95,7 +57,10 @@ err cursor_encode(search_cursor *c, arena *a, str *out) {
         last = c->docs[i];
     }
     le32_put(p + n, crc32c(0, p, n));
-    TRY(base64_encode(a, p, n + CURSOR_CRC, out));
+    n += CURSOR_CRC;
+    char *text = arena_alloc(a, BASE64_TEXT_MAX(n));
+    if (!text) return ERR_NO_MEMORY;
+    *out = str_from(text, base64_encode(p, n, BASE64_URL, text));
     KITH_ASSERT(out->len <= CURSOR_TEXT_MAX);
     return OK;
 }
@@ -122,7 +87,7 @@ err cursor_decode(str text, uint64_t request, arena *a, search_cursor *out) {
     size_t n = 0;
     *out = (search_cursor){0};
     if (text.len > CURSOR_TEXT_MAX) return bad("it is too long");
-    TRY(base64_decode(a, text, &p, &n));
+    TRY(decode(a, text, &p, &n));
     if (n < CURSOR_HEAD + CURSOR_CRC) return bad("it is cut");
     n -= CURSOR_CRC;
     if (crc32c(0, p, n) != le32_get(p + n)) return bad("it is damaged");
