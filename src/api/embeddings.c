@@ -197,9 +197,8 @@ static err run_embeddings(api_call *c, const net_request *rq, strbuf *b) {
     if (rc == ERR_INVALID) { /* texts[3] is input[3] here */
         str at = str_of(err_field());
         str name = arena_printf(c->mem, "input" STR_FMT, STR_ARG(str_skip(at, sizeof "texts" - 1)));
-        char *detail = arena_dup(c->mem, str_of(err_detail()));
-        if (!name.ptr || !detail) return ERR_NO_MEMORY;
-        return err_set_field(rc, name.ptr, "%s", detail);
+        if (!name.ptr) return ERR_NO_MEMORY;
+        return err_set_field(rc, name.ptr, "%s", err_detail());
     }
     if (rc == OK) write_answer(b, c, &q, v, tokens);
     return rc == OK ? b->rc : rc;

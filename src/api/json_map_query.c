@@ -110,11 +110,8 @@ static err one(arena *a, ProtobufCMessage *msg, str name, str value, seen_set *s
 
 static err blame(arena *a, err rc, str name) {
     if (rc != ERR_INVALID) return rc;
-    char detail[512], *z = arena_dup(a, utf8_cut(name, 100));
-    size_t n = MIN(strlen(err_detail()), sizeof detail - 1);
-    memcpy(detail, err_detail(), n);
-    detail[n] = 0;
-    return err_set_field(rc, z ? z : "", "%s", detail);
+    char *z = arena_dup(a, utf8_cut(name, 100));
+    return err_set_field(rc, z ? z : "", "%s", err_detail());
 }
 
 err json_map_query(arena *a, void *msg, str query, const char *const skip[2]) {

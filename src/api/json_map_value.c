@@ -86,11 +86,7 @@ err map_message(arena *a, const msg_desc *d, ProtobufCMessage **out) {
 
 err map_blame(err rc, const char *path) {
     if (rc != ERR_INVALID || err_field()[0]) return rc;
-    char detail[512];
-    size_t n = MIN(strlen(err_detail()), sizeof detail - 1);
-    memcpy(detail, err_detail(), n);
-    detail[n] = 0;
-    return err_set_field(ERR_INVALID, path, "%s", detail);
+    return err_set_field(ERR_INVALID, path, "%s", err_detail());
 }
 
 err map_expected(const char *what, yyjson_val *v) {

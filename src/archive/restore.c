@@ -166,10 +166,9 @@ static err restore_parts(restore *r, journal_builder *b) {
         r->out->bytes += frames.len;
         mem_free(own);
         if (rc != OK) {
-            char name[NAME_BYTES], why[256];
+            char name[NAME_BYTES];
             part_name(r->parts.items[i], name);
-            snprintf(why, sizeof why, "%s", err_detail());
-            return err_set(rc, "archive object %s: %s", name, why);
+            return err_set(rc, "archive object %s: %s", name, err_detail());
         }
         show(r, "restoring the journal", journal_builder_lsn(b), total);
         if (r->limit.lsn && journal_builder_lsn(b) >= r->limit.lsn) break;

@@ -92,15 +92,15 @@ static void remove_copy(const char *copy) {
 }
 
 err snapshot_make(const snapshot_source *s, manifest *out) {
-    char copy[PATH_BYTES], why[512];
+    char copy[PATH_BYTES];
     memset(out, 0, sizeof *out);
     snprintf(out->version, sizeof out->version, "%s", s->version);
     snprintf(copy, sizeof copy, "%s/backup.db.tmp", s->dir);
     remove_copy(copy);
     err rc = send_all(s, out, copy);
-    snprintf(why, sizeof why, "%s", rc == OK ? "" : err_detail());
+    err_text kept = err_keep();
     remove_copy(copy);
-    return rc == OK ? OK : err_set(rc, "%s", why);
+    return err_restore(rc, &kept);
 }
 
 err snapshot_drop_before(vault *v, uint64_t lsn) {

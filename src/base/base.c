@@ -11,10 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { DETAIL_MAX = 512, FIELD_MAX = 128 };
-
-static _Thread_local char detail_text[DETAIL_MAX];
-static _Thread_local char field_text[FIELD_MAX];
+static _Thread_local err_text last;
 
 void kith_assert_failed(const char *cond, const char *file, int line) {
     fprintf(stderr, "kith: assertion failed: %s (%s:%d)\n", cond, file, line);
@@ -22,29 +19,44 @@ void kith_assert_failed(const char *cond, const char *file, int line) {
     abort();
 }
 
+/* By way of a copy: what is said may quote what was said last. */
+static void say(const char *field, const char *fmt, va_list ap) {
+    err_text now;
+    vsnprintf(now.detail, sizeof now.detail, fmt, ap);
+    snprintf(now.field, sizeof now.field, "%s", field);
+    memcpy(last.detail, now.detail, strlen(now.detail) + 1);
+    memcpy(last.field, now.field, strlen(now.field) + 1);
+}
+
 err err_set(err code, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(detail_text, sizeof detail_text, fmt, ap);
+    say("", fmt, ap);
     va_end(ap);
-    field_text[0] = 0;
     return code;
 }
 
 err err_set_field(err code, const char *field, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(detail_text, sizeof detail_text, fmt, ap);
+    say(field, fmt, ap);
     va_end(ap);
-    snprintf(field_text, sizeof field_text, "%s", field);
     return code;
 }
 
 const char *err_detail(void) {
-    return detail_text;
+    return last.detail;
 }
 const char *err_field(void) {
-    return field_text;
+    return last.field;
+}
+
+err_text err_keep(void) {
+    return last;
+}
+err err_restore(err code, const err_text *kept) {
+    last = *kept;
+    return code;
 }
 
 const char *err_name(err code) {

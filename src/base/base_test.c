@@ -18,6 +18,24 @@ static void hash_known(void **state) {
     assert_true(hash64("", 0, 1) != hash64("", 0, 2));
 }
 
+static void errors_quote_and_keep(void **state) {
+    (void)state;
+    assert_int_equal(err_set_field(ERR_INVALID, "limit", "expected %d", 7), ERR_INVALID);
+    err_text kept = err_keep();
+    assert_int_equal(err_set(ERR_IO, "part 3: %s (%s)", err_detail(), err_field()), ERR_IO);
+    assert_string_equal(err_detail(), "part 3: expected 7 (limit)");
+    assert_string_equal(err_field(), "");
+    assert_int_equal(err_restore(ERR_TIMEOUT, &kept), ERR_TIMEOUT);
+    assert_string_equal(err_detail(), "expected 7");
+    assert_string_equal(err_field(), "limit");
+    char most[2 * ERR_DETAIL_MAX];
+    memset(most, 'x', sizeof most);
+    most[sizeof most - 1] = 0;
+    (void)err_set_field(ERR_IO, most, "%s", most);
+    assert_int_equal(strlen(err_detail()), ERR_DETAIL_MAX - 1);
+    assert_int_equal(strlen(err_field()), ERR_FIELD_MAX - 1);
+}
+
 static void str_numbers(void **state) {
     (void)state;
     int64_t i;
@@ -263,11 +281,17 @@ static void rng_is_uniform(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hash_known),          cmocka_unit_test(str_numbers),
-        cmocka_unit_test(str_pieces),          cmocka_unit_test(utf8_edges),
-        cmocka_unit_test(base64_by_rfc_4648),  cmocka_unit_test(times),
-        cmocka_unit_test(maps_like_arrays),    cmocka_unit_test(memory_fails_cleanly),
-        cmocka_unit_test(reader_stays_failed), cmocka_unit_test(json_limits),
+        cmocka_unit_test(hash_known),
+        cmocka_unit_test(errors_quote_and_keep),
+        cmocka_unit_test(str_numbers),
+        cmocka_unit_test(str_pieces),
+        cmocka_unit_test(utf8_edges),
+        cmocka_unit_test(base64_by_rfc_4648),
+        cmocka_unit_test(times),
+        cmocka_unit_test(maps_like_arrays),
+        cmocka_unit_test(memory_fails_cleanly),
+        cmocka_unit_test(reader_stays_failed),
+        cmocka_unit_test(json_limits),
         cmocka_unit_test(rng_is_uniform),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,7 +34,11 @@ typedef enum err {
     ERR_COUNT
 } err;
 
-/* Records the detail for this thread and returns `code`. Text over 511 bytes is cut. */
+#define ERR_DETAIL_MAX 512
+#define ERR_FIELD_MAX  128
+
+/* Records the detail for this thread and returns `code`. Text over 511 bytes is cut. The arguments may be
+ * err_detail() and err_field(): a layer that knows more quotes what was said. */
 err err_set(err code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* The same, and names the request field at fault ("limit", "posts[3].id"); cut at 127 bytes. */
@@ -43,6 +47,16 @@ err err_set_field(err code, const char *field, const char *fmt, ...) PRINTF_LIKE
 /* The detail and field of this thread's last error: never NULL, "" when none. */
 const char *err_detail(void);
 const char *err_field(void);
+
+/* Keeps this thread's detail and field over calls that set their own, such as closing what failed:
+ *     err_text kept = err_keep();
+ *     shard_close(s);
+ *     return err_restore(rc, &kept); */
+typedef struct err_text {
+    char detail[ERR_DETAIL_MAX], field[ERR_FIELD_MAX];
+} err_text;
+err_text err_keep(void);
+err err_restore(err code, const err_text *kept); /* returns `code` */
 
 /* The stable name of a code, for problem documents and logs: "invalid", "not_found", ... */
 const char *err_name(err code);

@@ -33,11 +33,7 @@
 static err config_parse(const char *file, str text, yyjson_doc **out) {
     err rc = json_parse(text, out);
     if (rc == ERR_NO_MEMORY || rc == OK) return rc;
-    char why[200];
-    str detail = utf8_cut(str_of(err_detail()), sizeof why - 1);
-    memcpy(why, detail.ptr, detail.len);
-    why[detail.len] = 0;
-    return err_set(ERR_CORRUPT, "%s: %s", file, why);
+    return err_set(ERR_CORRUPT, "%s: %s", file, err_detail());
 }
 
 /* A whole number in [1, max]. */

@@ -177,12 +177,7 @@ static err load_derived(hnsw *h) {
 
 /* What would be our bug elsewhere is the file's here. */
 static err as_corrupt(err rc) {
-    if (rc != ERR_INTERNAL) return rc;
-    char why[256];
-    size_t n = MIN(strlen(err_detail()), sizeof why - 1);
-    memcpy(why, err_detail(), n);
-    why[n] = 0;
-    return corrupt(why);
+    return rc == ERR_INTERNAL ? corrupt(err_detail()) : rc;
 }
 
 static err load_into(hnsw *h, const header *a, reader *r) {

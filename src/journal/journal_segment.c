@@ -164,13 +164,12 @@ err segment_create(fs *disk, const char *dir, const segment_header *h, file **ou
     rc = segment_fill(*out, h, broken);
     if (rc == OK) rc = segment_settle(disk, dir, tmp, path, broken);
     if (rc != OK) {
-        char detail[DETAIL_BYTES];
-        detail_copy(detail, err_detail());
+        err_text kept = err_keep();
         file_close(*out);
         *out = NULL;
         err gone = fs_unlink(disk, tmp); /* best effort: gives the space back */
         (void)gone;
-        (void)err_set(rc, "%s", detail);
+        (void)err_restore(rc, &kept);
     }
 done:
     mem_free(path);

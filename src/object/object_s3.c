@@ -183,13 +183,10 @@ static void upload_abort(upload *u) {
                       .query = {{"uploadId", u->id}},
                       .query_count = 1,
                       .what = u->key};
-    char why[512];
-    str d = utf8_cut(str_of(err_detail()), sizeof why - 1);
-    memcpy(why, d.ptr, d.len);
-    why[d.len] = 0;
+    err_text kept = err_keep();
     http_reply r;
     err rc = object_call(&u->s->http, &ask, &r); /* best effort: a lifecycle rule finds the rest */
-    (void)err_set(rc, "%s", why);
+    (void)err_restore(rc, &kept);
 }
 
 static err put_parts(s3_store *s, upload *u, str bytes, object_mode mode) {

@@ -452,12 +452,9 @@ err file_write_atomic(fs *disk, const char *path, const void *p, size_t n) {
     rc = write_beside(disk, tmp.ptr, p, n);
     if (rc == OK) rc = fs_rename(disk, tmp.ptr, path);
     if (rc != OK) {
-        char detail[512];
-        size_t len = MIN(strlen(err_detail()), sizeof detail - 1);
-        memcpy(detail, err_detail(), len);
-        detail[len] = 0;
+        err_text kept = err_keep();
         err gone = fs_unlink(disk, tmp.ptr); /* best effort: the next write truncates it anyway */
-        if (gone != OK) (void)err_set(rc, "%s", detail);
+        if (gone != OK) (void)err_restore(rc, &kept);
         goto done;
     }
     rc = fs_sync_dir(disk, dir.ptr);

@@ -414,8 +414,7 @@ static outcome tried_call(remote *r, const embed_ask *ask, float *out, embed_usa
 
 /* A single text was refused: is it the text, or would anything be refused? */
 static err whose_fault(remote *r, uint64_t deadline) {
-    char detail[256];
-    snprintf(detail, sizeof detail, "%s", err_detail());
+    err_text said = err_keep();
     str text = STR("kith");
     embed_ask ask = {.texts = &text, .count = 1, .bulk = true};
     embed_usage use = {0};
@@ -423,9 +422,10 @@ static err whose_fault(remote *r, uint64_t deadline) {
     if (!v) return ERR_NO_MEMORY;
     outcome o = tried_call(r, &ask, v, &use, deadline);
     mem_free(v);
-    if (o.rc == OK) return err_set(ERR_INVALID, "%s", detail);
+    if (o.rc == OK) return err_restore(ERR_INVALID, &said);
     if (o.fault != REMOTE_REFUSED) return o.rc;
-    return err_set(ERR_DENIED, "%s; it takes no text at all: check model and dimension", detail);
+    return err_set(ERR_DENIED, "%s; it takes no text at all: check model and dimension",
+                   said.detail);
 }
 
 static uint64_t default_ms(const remote *r, const embed_ask *ask) {
@@ -584,9 +584,7 @@ static err ask_dim(remote *r) {
     if (o.rc == OK) r->info.dim = (uint32_t)v[0];
     mem_free(v);
     if (o.rc == OK) return OK;
-    char why[256];
-    snprintf(why, sizeof why, "%s", err_detail());
-    return err_set(o.rc, "%s (with --embed-dim nothing is asked at the start)", why);
+    return err_set(o.rc, "%s (with --embed-dim nothing is asked at the start)", err_detail());
 }
 
 static err start(remote *r, const provider_config *c) {
@@ -628,10 +626,9 @@ err remote_make(const provider_config *c, const char *url, const remote_api *api
     err rc = make_locks(r, c);
     if (rc == OK) rc = start(r, c);
     if (rc != OK) {
-        char why[256];
-        snprintf(why, sizeof why, "%s", err_detail());
+        err_text kept = err_keep();
         remote_close(r);
-        return err_set(rc, "%s", why);
+        return err_restore(rc, &kept);
     }
     provider_space_set(&r->info, info->kind, str_of(info->space), NULL);
     return provider_make(&ops, r, &r->info, c, out);

@@ -112,10 +112,9 @@ err tokens_open(fs *disk, const char *credentials, const char *ca_file, token_so
         rc = ERR_NO_MEMORY;
     if (rc == OK && credentials) rc = load_file(t, credentials);
     if (rc != OK) {
-        char why[256];
-        snprintf(why, sizeof why, "%s", err_detail());
+        err_text kept = err_keep();
         tokens_close(t);
-        return err_set(rc, "%s", why);
+        return err_restore(rc, &kept);
     }
     *out = t;
     return OK;

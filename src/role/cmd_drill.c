@@ -79,10 +79,9 @@ static err state_of(const drill *d, const char *name, shard_state *out) {
     shard *s;
     TRY(open_copy(d, name, &s));
     err rc = shard_state_get(s, WAIT_MS, out);
-    char why[512];
-    snprintf(why, sizeof why, "%s", err_detail());
+    err_text kept = err_keep();
     shard_close(s);
-    return rc == OK ? OK : err_set(rc, "%s", why);
+    return err_restore(rc, &kept);
 }
 
 static err same(const drill *d, const shard_state *s) {
@@ -217,10 +216,9 @@ static err drill_provider(drill *d, drill_result *r) {
     TRY(copy_to(d, "provider"));
     TRY(open_copy(d, "provider", &s));
     err rc = outage(d, s, r);
-    char why[512];
-    snprintf(why, sizeof why, "%s", err_detail());
+    err_text kept = err_keep();
     shard_close(s);
-    return rc == OK ? OK : err_set(rc, "%s", why);
+    return err_restore(rc, &kept);
 }
 
 typedef struct content {

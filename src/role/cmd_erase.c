@@ -40,10 +40,9 @@ static err call(const remote_flags *f, const user_call *c, strbuf *json) {
     remote r;
     TRY(remote_open(f, false, &r));
     err rc = r.own ? instance_invoke(r.own, c->op, c->request, json) : call_server(&r, c, json);
-    char why[512];
-    snprintf(why, sizeof why, "%s", err_detail());
+    err_text kept = err_keep();
     remote_close(&r);
-    return rc == OK ? json->rc : err_set(rc, "%s", why);
+    return err_restore(rc == OK ? json->rc : rc, &kept);
 }
 
 /* Calls and prints; returns the exit code. */

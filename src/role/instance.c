@@ -312,10 +312,9 @@ err instance_open(const instance_options *o, instance **out) {
     k->dir = mem_dup(o->dir, strlen(o->dir) + 1);
     err rc = k->dir ? open_all(k) : ERR_NO_MEMORY;
     if (rc != OK) {
-        char why[512]; /* closing sets details of its own */
-        snprintf(why, sizeof why, "%s", err_detail());
+        err_text kept = err_keep(); /* closing sets details of its own */
         instance_close(k);
-        return err_set(rc, "%s", why);
+        return err_restore(rc, &kept);
     }
     *out = k;
     return OK;
