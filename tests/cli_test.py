@@ -13,15 +13,9 @@ import subprocess
 import tempfile
 import time
 
-from kithtest import BIN, Kith, Skip, case, check, main
+from kithtest import BIN, Kith, Skip, case, check, kith, main
 
 MOCK = ["--model", "mock:32"]
-
-
-def kith(*args, stdin=None, code=0, env=None):
-    r = subprocess.run([BIN, *args], input=stdin, capture_output=True, text=True, timeout=120, env=dict(os.environ, **(env or {})))
-    check(code is None or r.returncode == code, f"kith {' '.join(args)}: code {r.returncode}, expected {code}\n{r.stdout}{r.stderr}")
-    return r
 
 
 class Folder:

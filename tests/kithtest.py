@@ -126,10 +126,7 @@ class Kith:
         return self.process.returncode
 
     def cli(self, command, *args, stdin=None, check_code=0):
-        r = subprocess.run([BIN, command, *args], input=stdin, capture_output=True, text=True, env=self.env, timeout=120)
-        if check_code is not None:
-            check(r.returncode == check_code, f"kith {command}: code {r.returncode}, expected {check_code}: {r.stderr}")
-        return r
+        return kith(command, *args, stdin=stdin, code=check_code, env=self.env)
 
     def __enter__(self):
         return self
@@ -150,6 +147,13 @@ class Kith:
 def check(condition, text="check failed"):
     if not condition:
         raise AssertionError(text)
+
+
+def kith(*args, stdin=None, code=0, env=None):
+    """Runs kith ARGS to its end; `code` None: any exit code will do."""
+    r = subprocess.run([BIN, *args], input=stdin, capture_output=True, text=True, timeout=120, env=dict(os.environ, **(env or {})))
+    check(code is None or r.returncode == code, f"kith {' '.join(args)}: code {r.returncode}, expected {code}\n{r.stdout}{r.stderr}")
+    return r
 
 
 def free_port():

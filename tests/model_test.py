@@ -5,22 +5,15 @@ and folders that are wrong, each refused with the file and the tensor or key at 
 import json
 import os
 import shutil
-import subprocess
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from encode_reference import build_onnx, run_session, session
-from kithtest import BIN, MODEL, Kith, Skip, case, check, main
+from kithtest import MODEL, Kith, Skip, case, check, kith, main
 
 TEXTS = ["how do i fix a flat tire", "the best pizza near the station tonight!", "thanks", "who won the match yesterday?"]
-
-
-def kith(*args, stdin=None, code=0):
-    r = subprocess.run([BIN, *args], input=stdin, capture_output=True, text=True, timeout=120)
-    check(r.returncode == code, f"kith {' '.join(args)}: code {r.returncode}, expected {code}\n{r.stdout}{r.stderr}")
-    return r
 
 
 def need_model():
@@ -135,6 +128,10 @@ def the_default_model_is_listed_and_passes():
     check(any(m["default"] and m["path"] == MODEL for m in listed), f"{listed}")
     found = json.loads(kith("model", "check", "--json").stdout)
     check(found["precision"] == "int8" and found["dim"] == 384 and found["cosine_mean"] > 0.995, f"{found}")
+    with TemporaryDirectory() as folder:
+        quoted = os.path.join(folder, 'a "model"')
+        os.symlink(MODEL, quoted)
+        check(json.loads(kith("model", "check", "--json", quoted).stdout)["path"] == quoted, "a quote in a path")
     check("expected list or check" in kith("model", "frobnicate", code=2).stderr, "an unknown word is refused")
 
 
