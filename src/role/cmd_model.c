@@ -34,6 +34,14 @@ static const str samples[] = {
 
 /* ---- list ---- */
 
+/* A path may hold any bytes: what is no UTF-8 ends it. */
+static void add_json(strbuf *b, const char *z) {
+    str s = str_of(z);
+    size_t bad;
+    if (!utf8_valid(s, &bad)) s.len = bad;
+    strbuf_add_json(b, s);
+}
+
 typedef struct listing {
     const char *root;
     const char *standard; /* the default's folder */
@@ -49,13 +57,22 @@ static err list_one(void *ctx, const char *name) {
     n = snprintf(weights, sizeof weights, "%s/model.safetensors", path);
     if (n >= (int)sizeof weights || !fs_exists(fs_real(), weights)) return OK;
     bool standard = strcmp(path, l->standard) == 0;
-    if (l->json)
-        term_out("%s{\"name\":\"%s\",\"path\":\"%s\",\"default\":%s}", l->count ? "," : "", name,
-                 path, standard ? "true" : "false");
-    else
-        term_out("%-28s %s%s\n", name, path, standard ? "  (default)" : "");
+    strbuf b;
+    strbuf_init(&b, 16 * PATH_BYTES);
+    if (l->json) {
+        strbuf_addz(&b, l->count ? ",{\"name\":" : "{\"name\":");
+        add_json(&b, name);
+        strbuf_addz(&b, ",\"path\":");
+        add_json(&b, path);
+        strbuf_addf(&b, ",\"default\":%s}", standard ? "true" : "false");
+    } else {
+        strbuf_addf(&b, "%-28s %s%s\n", name, path, standard ? "  (default)" : "");
+    }
+    err rc = b.rc;
+    if (rc == OK) term_out(STR_FMT, STR_ARG(strbuf_str(&b)));
+    strbuf_deinit(&b);
     l->count++;
-    return OK;
+    return rc;
 }
 
 static err run_list(bool json) {
@@ -99,6 +116,30 @@ static void compare(const float *a, const float *b, size_t dim, double *mean, do
     }
 }
 
+static err say_check(const char *dir, const char *precision, const encode_model *m, double mean,
+                     double worst, bool json) {
+    strbuf path;
+    strbuf_init(&path, 16 * PATH_BYTES);
+    if (json)
+        add_json(&path, dir);
+    else
+        strbuf_addz(&path, dir);
+    err rc = path.rc;
+    if (rc == OK)
+        term_out(json
+                     ? "{\"path\":%s,\"dim\":%zu,\"layers\":%zu,\"pooling\":\"%s\",\"max_tokens\":"
+                       "%zu,\"bytes\":%zu,\"precision\":\"%s\",\"cosine_mean\":%.6f,"
+                       "\"cosine_worst\":%.6f}\n"
+                     : "%s: whole\n  %zu dimensions, %zu layers, %s pooling, at most %zu tokens a "
+                       "text, %zu bytes in memory\n  %s against f32: cosine %.6f in the mean, %.6f "
+                       "at worst\n",
+                 path.ptr ? path.ptr : "", encode_dim(m), encode_layers(m),
+                 encode_pools_cls(m) ? "cls" : "mean", encode_max_tokens(m), encode_model_bytes(m),
+                 precision, mean, worst);
+    strbuf_deinit(&path);
+    return rc;
+}
+
 static err run_check(const char *dir, const char *precision, bool json) {
     encode_model *exact = NULL, *m = NULL;
     float *v = NULL, *w = NULL;
@@ -106,19 +147,9 @@ static err run_check(const char *dir, const char *precision, bool json) {
     err rc = embed_samples(dir, "f32", &exact, &v);
     if (rc == OK) rc = embed_samples(dir, precision, &m, &w);
     if (rc == OK) {
-        size_t dim = encode_dim(m);
-        compare(v, w, dim, &mean, &worst);
-        const char *pooling = encode_pools_cls(m) ? "cls" : "mean";
-        term_out(
-            json ? "{\"path\":\"%s\",\"dim\":%zu,\"layers\":%zu,\"pooling\":\"%s\",\"max_tokens\":"
-                   "%zu,\"bytes\":%zu,\"precision\":\"%s\",\"cosine_mean\":%.6f,"
-                   "\"cosine_worst\":%.6f}\n"
-                 : "%s: whole\n  %zu dimensions, %zu layers, %s pooling, at most %zu tokens a "
-                   "text, %zu bytes in memory\n  %s against f32: cosine %.6f in the mean, %.6f "
-                   "at worst\n",
-            dir, dim, encode_layers(m), pooling, encode_max_tokens(m), encode_model_bytes(m),
-            precision, mean, worst);
-        if (mean < MEAN_LEAST || worst < WORST_LEAST)
+        compare(v, w, encode_dim(m), &mean, &worst);
+        rc = say_check(dir, precision, m, mean, worst, json);
+        if (rc == OK && (mean < MEAN_LEAST || worst < WORST_LEAST))
             rc = err_set(ERR_UNSUPPORTED, "%s: %s is not good enough for this model: use f32", dir,
                          precision);
     }
