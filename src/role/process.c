@@ -58,10 +58,8 @@ void process_stats_get(process_stats *out) {
     if (out->fds) out->fds--; /* the listing's own */
 }
 
-double process_age_s(void) {
-    process_stats p;
-    process_stats_get(&p);
-    return MAX((double)clock_wall_ms() / 1000 - p.start_s, 0);
+double process_age_s(const process_stats *p) {
+    return MAX((double)clock_wall_ms() / 1000 - p->start_s, 0);
 }
 
 double process_file_age_s(const char *path) {

@@ -11,7 +11,7 @@ typedef struct process_stats {
 } process_stats;
 
 void process_stats_get(process_stats *out);
-double process_age_s(void);
+double process_age_s(const process_stats *p); /* now */
 /* Seconds since the file was last written; negative when there is none. */
 double process_file_age_s(const char *path);
 /* KITH_INDEX_MEMORY_MAX, else the control group's limit, else the machine's memory. */

@@ -27,9 +27,9 @@ typedef struct row {
 
 typedef struct look {
     metric_view search, stages[STAGE_COUNT];
-    uint64_t errors, zero, searches;
+    uint64_t errors, searches;
     uint64_t at_ns;
-    double cpu_s;
+    process_stats process;
 } look;
 
 struct telemetry {
@@ -57,9 +57,6 @@ struct telemetry {
     thread sampler, checker;
     bool sampling, checking;
 };
-
-static const char *const stage_names[STAGE_COUNT] = {"plan",    "embed", "filter", "words",
-                                                     "vectors", "fuse",  "rank",   "hydrate"};
 
 /* ---- gauges ------------------------------------------------------------------------------------ */
 
@@ -145,7 +142,7 @@ static void give_provider(telemetry *t, metric_out *out) {
 }
 
 /* KITH_BACKUP_STAMP names a file that the backup job writes when it is done. */
-static void give_files(telemetry *t, metric_out *out, const shard_stats *s) {
+static void give_files(telemetry *t, metric_out *out, const shard_stats *s, double up_s) {
     char path[INSTANCE_PATH_MAX + 16];
     snprintf(path, sizeof path, "%s/index.snap", t->dir);
     if (s->snapshot_lsn) metric_give(out, M_SNAPSHOT_PRESENT, NULL, fs_exists(fs_real(), path));
@@ -160,7 +157,7 @@ static void give_files(telemetry *t, metric_out *out, const shard_stats *s) {
     }
     if (t->archive && !stamp) /* records go within seconds: the age is that of what is not there */
         metric_give(out, M_BACKUP_AGE, NULL, as.lag_s);
-    if (stamp) metric_give(out, M_BACKUP_AGE, NULL, age >= 0 ? age : process_age_s());
+    if (stamp) metric_give(out, M_BACKUP_AGE, NULL, age >= 0 ? age : up_s);
     uint64_t n = MIN(t->recall_count, (uint64_t)RECALL_SAMPLES);
     double sum = 0;
     for (uint64_t i = 0; i < n; i++) sum += t->recall[i];
@@ -169,7 +166,8 @@ static void give_files(telemetry *t, metric_out *out, const shard_stats *s) {
     if (problems >= 0) metric_give(out, M_JOURNAL_PROBLEMS, NULL, (double)problems);
 }
 
-static void give_shard(telemetry *t, metric_out *out) {
+/* up_s: the process' age, for what has never been. */
+static void give_shard(telemetry *t, metric_out *out, double up_s) {
     shard_stats s = t->last; /* of the last second: many scrapes cost no more than one */
     if (!t->shard) return;
     const char *space = provider_space(t->provider);
@@ -183,9 +181,8 @@ static void give_shard(telemetry *t, metric_out *out) {
     metric_give(out, M_JOURNAL_HEAD, NULL, (double)s.head_lsn);
     metric_give(out, M_SNAPSHOT_LSN, NULL, (double)s.snapshot_lsn);
     metric_give(out, M_JOURNAL_STOPPED, NULL, s.journal_stopped);
-    give_files(t, out, &s);
-    metric_give(out, M_SNAPSHOT_AGE, NULL,
-                s.snapshot_age_s >= 0 ? s.snapshot_age_s : process_age_s());
+    give_files(t, out, &s, up_s);
+    metric_give(out, M_SNAPSHOT_AGE, NULL, s.snapshot_age_s >= 0 ? s.snapshot_age_s : up_s);
     embedder_stats e;
     embedder_stats_get(t->embedder, &e);
     metric_give(out, M_EMBED_RATE, NULL, e.texts_per_s);
@@ -210,26 +207,26 @@ static void give_server(telemetry *t, metric_out *out) {
     metric_give(out, M_POOL_QUEUE, NULL, (double)pool_queued(t->workers));
 }
 
-static void give_process(telemetry *t, metric_out *out) {
-    process_stats p;
-    process_stats_get(&p);
-    metric_give(out, M_PROCESS_CPU, NULL, p.cpu_s);
-    metric_give(out, M_PROCESS_RSS, NULL, (double)p.rss);
-    metric_give(out, M_PROCESS_VIRTUAL, NULL, (double)p.virtual_bytes);
-    metric_give(out, M_PROCESS_FDS, NULL, (double)p.fds);
-    metric_give(out, M_PROCESS_FDS_MAX, NULL, (double)p.fds_max);
-    metric_give(out, M_PROCESS_START, NULL, p.start_s);
-    metric_give(out, M_PROCESS_THREADS, NULL, (double)p.threads);
+static void give_process(telemetry *t, metric_out *out, const process_stats *p) {
+    metric_give(out, M_PROCESS_CPU, NULL, p->cpu_s);
+    metric_give(out, M_PROCESS_RSS, NULL, (double)p->rss);
+    metric_give(out, M_PROCESS_VIRTUAL, NULL, (double)p->virtual_bytes);
+    metric_give(out, M_PROCESS_FDS, NULL, (double)p->fds);
+    metric_give(out, M_PROCESS_FDS_MAX, NULL, (double)p->fds_max);
+    metric_give(out, M_PROCESS_START, NULL, p->start_s);
+    metric_give(out, M_PROCESS_THREADS, NULL, (double)p->threads);
     const char *space = t->provider ? provider_space(t->provider) : "";
     metric_give(out, M_BUILD_INFO, (const char *const[]){KITH_VERSION, __VERSION__, space}, 1);
 }
 
 static void collect(void *ctx, metric_out *out) {
     telemetry *t = ctx;
+    process_stats p;
+    process_stats_get(&p);
     mutex_lock(&t->mu);
-    give_process(t, out);
+    give_process(t, out, &p);
     give_server(t, out);
-    give_shard(t, out);
+    give_shard(t, out, process_age_s(&p));
     give_provider(t, out);
     mutex_unlock(&t->mu);
 }
@@ -237,19 +234,15 @@ static void collect(void *ctx, metric_out *out) {
 /* ---- the window -------------------------------------------------------------------------------- */
 
 static void take_look(look *l) {
-    process_stats p;
-    process_stats_get(&p);
+    process_stats_get(&l->process);
     metric_look(M_SEARCH_SECONDS, 0, metric_series_count(M_SEARCH_SECONDS), &l->search);
     for (unsigned i = 0; i < STAGE_COUNT; i++)
         metric_look(M_SEARCH_STAGE_SECONDS, i, 1, &l->stages[i]);
-    l->errors = l->zero = 0;
-    for (unsigned type = 0; type < SEARCH_TYPES; type++) {
+    l->errors = 0;
+    for (unsigned type = 0; type < SEARCH_TYPES; type++)
         l->errors += metric_total(M_SEARCHES, type * OUTCOME_COUNT + OUTCOME_ERROR, 1);
-        l->zero += metric_total(M_SEARCHES, type * OUTCOME_COUNT + OUTCOME_ZERO, 1);
-    }
     l->searches = metric_total(M_SEARCHES, 0, metric_series_count(M_SEARCHES));
     l->at_ns = clock_mono_ns();
-    l->cpu_s = p.cpu_s;
 }
 
 static void sample_stages(telemetry *t, const look *now, const look *then) {
@@ -269,7 +262,7 @@ static double worst_lag(const shard_stats *s) {
 }
 
 /* mu is held. */
-static void sample(telemetry *t, uint64_t rss) {
+static void sample(telemetry *t) {
     look *now = &t->looks[t->count % (WINDOW + 1)];
     take_look(now);
     if (t->shard && shard_stat(t->shard, &t->last) == OK) {
@@ -289,8 +282,8 @@ static void sample(telemetry *t, uint64_t rss) {
                   .p99_ms = 1e3 * metric_quantile(M_SEARCH_SECONDS, a, b, 0.99),
                   .errors_s = (double)(now->errors - then->errors) / s,
                   .lag_s = worst_lag(&t->last),
-                  .rss = (double)rss,
-                  .cpu = (now->cpu_s - then->cpu_s) / s};
+                  .rss = (double)now->process.rss,
+                  .cpu = (now->process.cpu_s - then->process.cpu_s) / s};
         sample_stages(t, now, then);
     }
     t->count++;
@@ -301,9 +294,7 @@ static void sampler_main(void *arg) {
     uint64_t next = clock_mono_ns();
     mutex_lock(&t->mu);
     while (!t->stop) {
-        process_stats p;
-        process_stats_get(&p);
-        sample(t, p.rss);
+        sample(t);
         next += 1000000000u;
         uint64_t now = clock_mono_ns();
         while (!t->stop && now < next) {
@@ -315,8 +306,6 @@ static void sampler_main(void *arg) {
     mutex_unlock(&t->mu);
 }
 
-/* The journal is read through and its chain checked every CHECK_S (KITH_JOURNAL_CHECK_SECONDS), for
- * the first time after FIRST_CHECK_S: damage of what is at rest is found before a restore needs it. */
 /* One sample when nothing waits for a worker; sleeps SPARE times what it took, so that it costs at most
  * a SPAREth of a core. */
 static void recall_step(telemetry *t, uint64_t *next_ns) {
@@ -332,6 +321,8 @@ static void recall_step(telemetry *t, uint64_t *next_ns) {
     t->recall[t->recall_count++ % RECALL_SAMPLES] = (double)found / of;
 }
 
+/* The journal is read through and its chain checked every CHECK_S (KITH_JOURNAL_CHECK_SECONDS), for
+ * the first time after FIRST_CHECK_S: damage of what is at rest is found before a restore needs it. */
 static void checker_main(void *arg) {
     telemetry *t = arg;
     char path[INSTANCE_PATH_MAX + 16];
@@ -422,10 +413,11 @@ err telemetry_json(telemetry *t, strbuf *b) {
     add_series(b, t, "cpu_cores", offsetof(row, cpu));
     add_now(b, t);
     add_server(b, t);
+    const char *const *names = metric_catalog[M_SEARCH_STAGE_SECONDS].labels[0].words;
     strbuf_addz(b, "\"stages\":[");
     for (unsigned i = 0; i < STAGE_COUNT; i++)
         strbuf_addf(b, "%s{\"name\":\"%s\",\"p50_ms\":%.6g,\"p99_ms\":%.6g,\"share\":%.4f}",
-                    i ? "," : "", stage_names[i], t->stage_p50_ms[i], t->stage_p99_ms[i],
+                    i ? "," : "", names[i], t->stage_p50_ms[i], t->stage_p99_ms[i],
                     t->stage_share[i]);
     strbuf_addz(b, "]}");
     mutex_unlock(&t->mu);
