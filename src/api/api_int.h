@@ -142,6 +142,9 @@ typedef struct api_answer {
     size_t extra_count;
 } api_answer;
 void api_respond(net_request *rq, const api_http *h, api_answer *answer);
+/* 200 with the body b, which it takes; or the problem, when rc or b's own tells of one. */
+void api_respond_built(api *a, net_request *rq, const api_http *h, err rc, api_answer *answer,
+                       strbuf *b);
 void api_respond_error(api *a, net_request *rq, const api_http *h, err code);
 void api_respond_method(api *a, net_request *rq, const api_http *h, str allow);
 /* Headers of a streamed answer; `out` holds at least API_HEADERS_MAX. */

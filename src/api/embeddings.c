@@ -205,17 +205,10 @@ static err run_embeddings(api_call *c, const net_request *rq, strbuf *b) {
 }
 
 static void respond(api *a, net_request *rq, const api_http *h, err rc, strbuf *b) {
-    if (rc != OK) {
-        strbuf_deinit(b);
-        api_respond_error(a, rq, h, rc);
-        return;
-    }
-    size_t n = b->len;
     api_parts p;
-    api_answer r = {.status = 200, .type = "application/json", .own = NET_TAKE};
-    if (api_parts_get(a, &p)) r.lsn = shard_lsn(p.shard);
-    r.body = str_from(strbuf_take(b), n);
-    api_respond(rq, h, &r);
+    api_answer r = {.type = "application/json"};
+    if (rc == OK && api_parts_get(a, &p)) r.lsn = shard_lsn(p.shard);
+    api_respond_built(a, rq, h, rc, &r, b);
 }
 
 void api_run_embeddings(api *a, net_request *rq, api_http *h) {

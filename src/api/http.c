@@ -151,23 +151,15 @@ static void run_operation(api *a, net_request *rq, api_http *h) {
     void *response = NULL;
     err rc = api_call_begin(a, rq->arena, &call);
     if (rc == OK) rc = run(&call, rq, h, &response);
+    api_answer r = {.type = "application/json"};
     strbuf b;
     strbuf_init(&b, API_ANSWER_MAX);
     if (rc == OK) {
         json_map_write(&b, response);
         strbuf_addc(&b, '\n');
-        rc = b.rc;
+        r.lsn = call.lsn ? call.lsn : shard_lsn(call.shard);
     }
-    if (rc != OK) {
-        strbuf_deinit(&b);
-        api_respond_error(a, rq, h, rc);
-        return;
-    }
-    size_t n = b.len;
-    api_answer r = {.status = 200, .type = "application/json", .own = NET_TAKE};
-    r.lsn = call.lsn ? call.lsn : shard_lsn(call.shard);
-    r.body = str_from(strbuf_take(&b), n);
-    api_respond(rq, h, &r);
+    api_respond_built(a, rq, h, rc, &r, &b);
 }
 
 static void handle(api *a, net_request *rq, api_http *h) {

@@ -13,24 +13,13 @@
 #define TRACES_MAX     (8 * MIB)
 #define TRACES_DEFAULT 10
 
-static void send_text(net_request *rq, const api_http *h, const char *type, strbuf *b) {
-    size_t n = b->len;
-    api_answer r = {.status = 200, .type = type, .own = NET_TAKE};
-    r.body = str_from(strbuf_take(b), n);
-    api_respond(rq, h, &r);
-}
-
 void api_run_metrics(api *a, net_request *rq, api_http *h) {
     strbuf b;
     metrics_format f = metrics_format_of(net_header_get(rq, STR("accept")));
     strbuf_init(&b, METRICS_TEXT_MAX);
     err rc = metrics_write(&b, f);
-    if (rc == OK) {
-        send_text(rq, h, metrics_media_type(f), &b);
-        return;
-    }
-    strbuf_deinit(&b);
-    api_respond_error(a, rq, h, rc);
+    api_answer r = {.type = metrics_media_type(f)};
+    api_respond_built(a, rq, h, rc, &r, &b);
 }
 
 void api_run_observe(api *a, net_request *rq, api_http *h) {
@@ -38,12 +27,8 @@ void api_run_observe(api *a, net_request *rq, api_http *h) {
     strbuf_init(&b, OBSERVE_MAX);
     err rc = a->o.observe ? a->o.observe(a->o.ctx, &b)
                           : err_set(ERR_UNSUPPORTED, "this server keeps no window");
-    if (rc == OK) {
-        send_text(rq, h, "application/json", &b);
-        return;
-    }
-    strbuf_deinit(&b);
-    api_respond_error(a, rq, h, rc);
+    api_answer r = {.type = "application/json"};
+    api_respond_built(a, rq, h, rc, &r, &b);
 }
 
 void api_run_traces(api *a, net_request *rq, api_http *h) {
@@ -61,12 +46,8 @@ void api_run_traces(api *a, net_request *rq, api_http *h) {
     strbuf_addz(&b, "{\"traces\":");
     if (rc == OK) rc = trace_ring_json(&b, (size_t)limit);
     strbuf_addz(&b, "}\n");
-    if (rc == OK) {
-        send_text(rq, h, "application/json", &b);
-        return;
-    }
-    strbuf_deinit(&b);
-    api_respond_error(a, rq, h, rc);
+    api_answer r = {.type = "application/json"};
+    api_respond_built(a, rq, h, rc, &r, &b);
 }
 
 void api_collect(void *ctx, metric_out *out) {

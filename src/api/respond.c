@@ -154,6 +154,21 @@ void api_respond_error(api *a, net_request *rq, const api_http *h, err code) {
     send_problem(a, rq, h, code, &r);
 }
 
+void api_respond_built(api *a, net_request *rq, const api_http *h, err rc, api_answer *r,
+                       strbuf *b) {
+    if (rc == OK) rc = b->rc;
+    if (rc != OK) {
+        strbuf_deinit(b);
+        api_respond_error(a, rq, h, rc);
+        return;
+    }
+    size_t n = b->len;
+    r->status = 200;
+    r->own = NET_TAKE;
+    r->body = str_from(strbuf_take(b), n);
+    api_respond(rq, h, r);
+}
+
 void api_respond_method(api *a, net_request *rq, const api_http *h, str allow) {
     (void)a;
     strbuf b;
