@@ -188,44 +188,36 @@ static err finish(searcher *x, uint64_t start_ns, err rc, arena *a, Kith__V1__Se
     return OK;
 }
 
+/* One of the two requests, the other is NULL. */
+static err answer(searcher *x, const Kith__V1__SearchRequest *req,
+                  const Kith__V1__SimilarRequest *like, arena *a, Kith__V1__SearchResponse **out) {
+    search_laps l;
+    search_scratch *s = NULL;
+    plan *p = NULL;
+    laps_begin(&l);
+    err rc = searcher_scratch_get(x, &s);
+    *out = NULL;
+    if (rc == OK) {
+        s->laps = l;
+        rc = like ? similar_plan(x, like, a, &p) : search_plan(x, req, s, a, &p);
+        if (rc == OK) rc = run(x, p, s, a, out);
+        l = s->laps;
+    }
+    searcher_scratch_put(x, s);
+    tell(type_of(p, like != NULL), &l, rc, *out);
+    return finish(x, l.start_ns, rc, a, *out);
+}
+
 /* ---- public calls ------------------------------------------------------------------------- */
 
 err search_run(searcher *x, const Kith__V1__SearchRequest *req, arena *a,
                Kith__V1__SearchResponse **out) {
-    search_laps l;
-    search_scratch *s = NULL;
-    plan *p = NULL;
-    laps_begin(&l);
-    err rc = searcher_scratch_get(x, &s);
-    *out = NULL;
-    if (rc == OK) {
-        s->laps = l;
-        rc = search_plan(x, req, s, a, &p);
-        if (rc == OK) rc = run(x, p, s, a, out);
-        l = s->laps;
-    }
-    searcher_scratch_put(x, s);
-    tell(type_of(p, false), &l, rc, *out);
-    return finish(x, l.start_ns, rc, a, *out);
+    return answer(x, req, NULL, a, out);
 }
 
 err search_similar(searcher *x, const Kith__V1__SimilarRequest *req, arena *a,
                    Kith__V1__SearchResponse **out) {
-    search_laps l;
-    search_scratch *s = NULL;
-    plan *p = NULL;
-    laps_begin(&l);
-    err rc = searcher_scratch_get(x, &s);
-    *out = NULL;
-    if (rc == OK) {
-        s->laps = l;
-        rc = similar_plan(x, req, a, &p);
-        if (rc == OK) rc = run(x, p, s, a, out);
-        l = s->laps;
-    }
-    searcher_scratch_put(x, s);
-    tell(type_of(p, true), &l, rc, *out);
-    return finish(x, l.start_ns, rc, a, *out);
+    return answer(x, NULL, req, a, out);
 }
 
 static err ids_of(const collection *c, str exclude, size_t k, arena *a, search_id_list *out) {
