@@ -127,9 +127,8 @@ MUST_USE err api_allow(arena *mem, str path, str *allow);
 /* Fills h->key, or ERR_UNAUTHENTICATED, ERR_DENIED. */
 MUST_USE err api_authorize(api *a, const net_request *rq, unsigned scope, api_http *h);
 
-/* A trace of one request, as OpenTelemetry names things. `name` is scratch. observe.c */
-void api_trace_begin(trace_root *t, const net_request *rq, const api_http *h,
-                     char name[TRACE_NAME_MAX]);
+/* A trace of one request, as OpenTelemetry names things. observe.c */
+void api_trace_begin(trace_root *t, const net_request *rq, const api_http *h);
 
 /* Answers. */
 typedef struct api_answer {

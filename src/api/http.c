@@ -176,8 +176,7 @@ void api_handle(void *ctx, net_request *rq) {
     api_http *h = rq->user ? rq->user : begin(a, rq);
     if (!h) return;
     trace_root t;
-    char name[TRACE_NAME_MAX];
-    api_trace_begin(&t, rq, h, name);
+    api_trace_begin(&t, rq, h);
     handle(a, rq, h); /* the request is gone with its answer */
     trace_root_end(&t, true);
 }

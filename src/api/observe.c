@@ -86,8 +86,8 @@ void api_done(void *ctx, const net_request *rq, const net_outcome *o) {
     metric_record(M_HTTP_SECONDS, metric_series(M_HTTP_SECONDS, values), o->duration_ns);
 }
 
-void api_trace_begin(trace_root *t, const net_request *rq, const api_http *h,
-                     char name[TRACE_NAME_MAX]) {
+void api_trace_begin(trace_root *t, const net_request *rq, const api_http *h) {
+    char name[TRACE_NAME_MAX];
     const char *method = method_of(rq->method), *route = route_of(h);
     size_t m = strlen(method), n = MIN(strlen(route), (size_t)TRACE_NAME_MAX - m - 2);
     memcpy(name, method, m);
