@@ -7,7 +7,7 @@
  *     TRY(diary_seal(d, day, plain, &sealed));        // arena
  *     TRY(diary_open_page(d, day, sealed, a, &plain));   // ERR_NOT_FOUND once it is forgotten
  *
- * DIR/interactions.keys (mode 0600): magic, then 36 bytes a day. XChaCha20-Poly1305 (libsodium's
+ * DIR/interactions.keys (mode 0600): magic, then 36 bytes a day. XSalsa20-Poly1305 (libsodium's
  * secretbox) with a random nonce before the text. A backup that is older still has old keys: backups
  * have a retention of their own.
  * Threads: any. Errors: ERR_CORRUPT (the file, or a sealed text that was changed), those of os/file.h.

@@ -1,6 +1,6 @@
 /* Interactions: checked, counted, sealed and journaled.
  *
- * A batch becomes one record, keyed by its client, sealed with the key of the day (diary.h). Without
+ * A batch becomes one record, keyed by its day, sealed with the key of that day (diary.h). Without
  * the consent flag nothing of it is kept or counted but that it was refused. No fold reads these
  * records: they are there for judgement lists and training, and the ratios that a dashboard needs are
  * taken here, on the way (quality.h). The place of an event is as the client tells it; it is not proof of
