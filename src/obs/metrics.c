@@ -43,16 +43,19 @@ bool metric_is_open(metric_id m) {
     return i->labels[0].name && i->open_max;
 }
 
+unsigned metric_words(const metric_label *l) {
+    unsigned n = 0;
+    while (n < METRIC_WORDS_MAX && l->words[n]) n++;
+    return n;
+}
+
 unsigned metric_series_count(metric_id m) {
     const metric_info *i = &metric_catalog[m];
     if (metric_is_open(m))
         return 1 + atomic_load_explicit(&state.open[m].count, memory_order_acquire);
     unsigned n = 1;
-    for (unsigned l = 0; l < METRIC_LABELS_MAX && i->labels[l].name; l++) {
-        unsigned words = 0;
-        while (words < METRIC_WORDS_MAX && i->labels[l].words[words]) words++;
-        n *= words;
-    }
+    for (unsigned l = 0; l < METRIC_LABELS_MAX && i->labels[l].name; l++)
+        n *= metric_words(&i->labels[l]);
     return n;
 }
 

@@ -58,6 +58,7 @@ metrics_state *metrics_state_get(void);
 void metrics_lock(atomic_bool *lock);
 void metrics_unlock(atomic_bool *lock);
 bool metric_is_open(metric_id m);
+unsigned metric_words(const metric_label *l); /* how many it may be; 0: open */
 uint64_t metrics_cell_sum(size_t cell);
 void metrics_labels(strbuf *b, metric_id m, const char *const *values);
 

@@ -108,6 +108,7 @@ static void add_line(text *t, const char *name, const char *tail, const char *la
     }
     strbuf_addc(t->b, ' ');
     add_number(t->b, v);
+    strbuf_addc(t->b, '\n');
 }
 
 static void add_created(text *t, metric_id m, const char *labels, bool counter) {
@@ -132,8 +133,7 @@ static void labels_of(metric_id m, unsigned series, strbuf *out) {
     }
     for (unsigned l = METRIC_LABELS_MAX; l-- > 0;) {
         if (!info->labels[l].name) continue;
-        unsigned n = 0;
-        while (n < METRIC_WORDS_MAX && info->labels[l].words[n]) n++;
+        unsigned n = metric_words(&info->labels[l]);
         values[l] = info->labels[l].words[series % n];
         series /= n;
     }
@@ -209,9 +209,7 @@ static void add_histogram(text *t, metric_id m, strbuf *labels) {
         add_buckets(t, m, s, &v, l);
         add_line(t, name, "_sum", l,
                  m < METRIC_FIRST_PLAIN_HISTOGRAM ? (double)v.sum / 1e9 : (double)v.sum);
-        strbuf_addc(t->b, '\n');
         add_line(t, name, "_count", l, (double)v.count);
-        strbuf_addc(t->b, '\n');
         add_created(t, m, l, false);
     }
 }
@@ -225,7 +223,6 @@ static void add_counter(text *t, metric_id m, strbuf *labels) {
         labels_of(m, s, labels);
         const char *l = labels->len ? labels->ptr : "";
         add_line(t, metric_catalog[m].name, "", l, (double)v);
-        strbuf_addc(t->b, '\n');
         add_created(t, m, l, true);
     }
 }
@@ -238,7 +235,6 @@ static void add_given(text *t, metric_id m, const metric_out *out) {
         if (first) add_head(t, m, counter ? "counter" : "gauge");
         first = false;
         add_line(t, metric_catalog[m].name, "", s->labels, s->value);
-        strbuf_addc(t->b, '\n');
     }
 }
 
