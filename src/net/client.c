@@ -143,7 +143,7 @@ static err add_header(struct curl_slist **list, const char *line) {
 /* A call within a trace tells it, so that what the other side does is seen in it too. */
 static err add_trace(struct curl_slist **list) {
     char line[sizeof "traceparent: " + TRACEPARENT_LEN] = "traceparent: ";
-    if (!(trace_here.trace.hi | trace_here.trace.lo)) return OK;
+    if (!trace_id_is(trace_here.trace)) return OK;
     traceparent_format(&trace_here, line + sizeof "traceparent: " - 1);
     return add_header(list, line);
 }

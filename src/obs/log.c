@@ -87,7 +87,7 @@ static size_t line_json(char *line, const char *level, const char *what, str pai
     time_format(clock_wall_ms(), at);
     strbuf_addf(&b, "{\"time\":\"%s\",\"level\":\"%s\",\"msg\":", at, level);
     strbuf_add_json(&b, str_of(what));
-    if (trace_here.trace.hi | trace_here.trace.lo) {
+    if (trace_id_is(trace_here.trace)) {
         trace_id_format(trace_here.trace, hex);
         strbuf_addf(&b, ",\"trace_id\":\"%s\",\"span_id\":\"%016llx\"", hex,
                     (unsigned long long)trace_here.span);

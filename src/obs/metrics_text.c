@@ -149,7 +149,7 @@ static void add_exemplar(text *t, metric_id m, unsigned series, unsigned bound) 
     double v = m < METRIC_FIRST_PLAIN_HISTOGRAM ? (double)s->value / 1e9 : (double)s->value;
     int64_t ms = s->at_ms;
     atomic_store_explicit(&s->busy, false, memory_order_release);
-    if (!id.hi && !id.lo) return;
+    if (!trace_id_is(id)) return;
     char hex[33];
     trace_id_format(id, hex);
     strbuf_addf(t->b, " # {trace_id=\"%s\"} %.9g %lld.%03d", hex, v, (long long)(ms / 1000),

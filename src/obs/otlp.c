@@ -83,7 +83,7 @@ static void put_span(strbuf *b, unsigned field, const span_data *d, strbuf *body
         str text = str_of(a->is_text ? a->text : "");
         put_attr(body, 9, str_of(a->key), a->is_text ? &text : NULL, a->number);
     }
-    if (d->link.trace.hi | d->link.trace.lo) put_link(body, 13, &d->link);
+    if (trace_id_is(d->link.trace)) put_link(body, 13, &d->link);
     if (d->failed) put_bytes(body, 15, str_from(failed, sizeof failed));
     put_bytes(b, field, strbuf_str(body));
 }

@@ -41,6 +41,9 @@ typedef struct remembered {
     trace_context at;
 } remembered;
 
+#define RATIO_DEFAULT   0.01
+#define SLOW_NS_DEFAULT 100000000u
+
 static struct {
     _Atomic double ratio;
     atomic_bool parent, off;
@@ -52,12 +55,12 @@ static struct {
     ring_item *rings[RING_KINDS]; /* slow or failed; sampled */
     uint64_t order;
     remembered keys[REMEMBERED];
-} state = {.ratio = 0.01, .parent = true, .slow_ns = 100000000};
+} state = {.ratio = RATIO_DEFAULT, .parent = true, .slow_ns = SLOW_NS_DEFAULT};
 
 /* ---- settings ---------------------------------------------------------------------------------- */
 
 trace_options trace_options_default(void) {
-    return (trace_options){.ratio = 0.01, .parent = true, .slow_ns = 100000000};
+    return (trace_options){.ratio = RATIO_DEFAULT, .parent = true, .slow_ns = SLOW_NS_DEFAULT};
 }
 
 void trace_options_set(const trace_options *o) {
@@ -138,7 +141,7 @@ static void set_name(span_data *d, const char *name) {
 span span_begin(const char *name) {
     span s = {NULL, trace_here.span};
     buffer *b = mine;
-    if (!b || !(trace_here.trace.hi | trace_here.trace.lo)) return s;
+    if (!b || !trace_id_is(trace_here.trace)) return s;
     if (b->count == TRACE_SPANS_MAX) {
         b->lost++;
         return s;
@@ -211,8 +214,7 @@ void span_fail(span *s, const char *type) {
 
 static bool root_of(span *s) {
     *s = (span){NULL, 0};
-    if (mine && mine->count && (trace_here.trace.hi | trace_here.trace.lo))
-        s->data = &mine->spans[0];
+    if (mine && mine->count && trace_id_is(trace_here.trace)) s->data = &mine->spans[0];
     return s->data != NULL;
 }
 
@@ -234,7 +236,7 @@ static bool by_ratio(trace_id t) {
 
 void trace_root_begin(trace_root *r, const char *name, span_kind kind, str parent) {
     trace_context from = {.span = 0};
-    r->nested = (trace_here.trace.hi | trace_here.trace.lo) != 0;
+    r->nested = trace_id_is(trace_here.trace);
     r->span = (span){NULL, 0};
     if (!r->nested) {
         buffer *b = my_buffer();
@@ -304,7 +306,7 @@ bool traceparent_parse(str s, trace_context *out) {
         !read_hex(s.ptr + 36, 16, &out->span) || !read_hex(s.ptr + 53, 2, &flags))
         return false;
     out->sampled = flags & 1;
-    return (out->trace.hi | out->trace.lo) != 0 && out->span != 0;
+    return trace_id_is(out->trace) && out->span != 0;
 }
 
 static char *put_hex(char *p, uint64_t v, int digits) {
@@ -342,7 +344,7 @@ void trace_remember(uint64_t key, const trace_context *c) {
 bool trace_recall(uint64_t key, trace_context *out) {
     remembered *r = slot_of(key);
     if (!r) return false;
-    bool there = r->key == key && (r->at.trace.hi | r->at.trace.lo);
+    bool there = r->key == key && trace_id_is(r->at.trace);
     if (there) *out = r->at;
     atomic_store_explicit(&r->busy, false, memory_order_release);
     return there;

@@ -30,6 +30,9 @@ enum { TRACE_SPANS_MAX = 48, TRACE_ATTRS_MAX = 8, TRACE_TEXT_MAX = 48, TRACE_NAM
 typedef struct trace_id {
     uint64_t hi, lo; /* both 0: none */
 } trace_id;
+static inline bool trace_id_is(trace_id t) {
+    return (t.hi | t.lo) != 0;
+}
 
 typedef struct trace_context {
     trace_id trace;
