@@ -6,13 +6,12 @@
  *
  * Status is made of what the shard and the searcher already count; nothing is walked. Four folds
  * are shown: store and words, which move together in batches, vectors (records that are in the
- * graph), and embed (texts without a vector). Resident memory is the kernel's word (VmRSS).
+ * graph), and embed (texts without a vector). Resident memory is the kernel's word.
  */
 #include "api/api_int.h"
 
 #include <kith/v1/admin.pb-c.h>
 
-#define PROC_STATUS_MAX 4096
 enum { FAILURES_DEFAULT = 100, FAILURES_MAX = 1000 };
 
 /* ---- embed ---- */
@@ -154,24 +153,6 @@ err api_retry_embed(api_call *c, const void *request, void **response) {
 
 /* ---- status ---- */
 
-static uint64_t rss_bytes(void) {
-    file *f;
-    char buf[PROC_STATUS_MAX];
-    size_t got = 0;
-    if (file_open(fs_real(), "/proc/self/status", FILE_READ, &f) != OK) return 0;
-    err rc = file_pread(f, buf, sizeof buf, 0, &got);
-    file_close(f);
-    str rest = str_from(buf, rc == OK ? got : 0), line;
-    uint64_t kib = 0;
-    while (str_split(&rest, '\n', &line)) {
-        if (!str_starts(line, STR("VmRSS:"))) continue;
-        str v = str_trim(str_skip(line, sizeof "VmRSS:" - 1));
-        ptrdiff_t space = str_find_byte(v, ' ');
-        if (space > 0 && str_to_u64(str_from(v.ptr, (size_t)space), &kib)) break;
-    }
-    return kib * KIB;
-}
-
 typedef struct fold_row {
     const char *name;
     uint64_t lsn, lag;
@@ -220,7 +201,9 @@ static err fill_bytes(api_call *c, Kith__V1__StatusResponse *out, const shard_st
 
 static void fill_numbers(api_call *c, Kith__V1__StatusResponse *out, const shard_stats *s) {
     search_stats x;
+    process_stats p;
     searcher_stats(c->searcher, &x);
+    process_stats_get(&p);
     out->posts = (int64_t)s->posts;
     out->vectors = (int64_t)s->vectors;
     out->threads = (int64_t)s->threads;
@@ -228,7 +211,7 @@ static void fill_numbers(api_call *c, Kith__V1__StatusResponse *out, const shard
     out->embed_failed = (int64_t)s->failed;
     out->lsn = s->store_lsn;
     out->uptime_seconds = (double)(clock_mono_ns() - c->a->start_ns) / 1e9;
-    out->rss_bytes = rss_bytes();
+    out->rss_bytes = p.rss;
     out->searches = (int64_t)x.searches;
     out->search_p50_ms = x.p50_ms;
     out->search_p99_ms = x.p99_ms;

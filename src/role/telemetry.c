@@ -14,7 +14,6 @@
 #include "obs/metrics.h"
 #include "obs/obs.h"
 #include "role/instance.h"
-#include "role/process.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +62,13 @@ struct telemetry {
 #define ONE(v)    ((const char *const[]){v})
 #define TWO(a, b) ((const char *const[]){a, b})
 
+/* What the indexes may grow to. */
+static uint64_t memory_limit(void) {
+    uint64_t v;
+    const char *set = getenv("KITH_INDEX_MEMORY_MAX");
+    return set && str_to_u64(str_of(set), &v) ? v : process_memory_limit();
+}
+
 static void give_memory(metric_out *out, const shard_stats *s, const char *space) {
     const struct {
         const char *part;
@@ -77,7 +83,7 @@ static void give_memory(metric_out *out, const shard_stats *s, const char *space
         if (rows[i].disk) metric_give(out, M_DISK_BYTES, ONE(rows[i].part), (double)rows[i].disk);
     }
     metric_give(out, M_FAISS_MEMORY, NULL, (double)s->vectors_memory);
-    metric_give(out, M_INDEX_MEMORY_LIMIT, NULL, (double)process_memory_limit());
+    metric_give(out, M_INDEX_MEMORY_LIMIT, NULL, (double)memory_limit());
 }
 
 static void give_folds(telemetry *t, metric_out *out, const shard_stats *s) {
@@ -211,8 +217,8 @@ static void give_process(telemetry *t, metric_out *out, const process_stats *p) 
     metric_give(out, M_PROCESS_CPU, NULL, p->cpu_s);
     metric_give(out, M_PROCESS_RSS, NULL, (double)p->rss);
     metric_give(out, M_PROCESS_VIRTUAL, NULL, (double)p->virtual_bytes);
-    metric_give(out, M_PROCESS_FDS, NULL, (double)p->fds);
-    metric_give(out, M_PROCESS_FDS_MAX, NULL, (double)p->fds_max);
+    metric_give(out, M_PROCESS_FDS, NULL, (double)process_fds());
+    metric_give(out, M_PROCESS_FDS_MAX, NULL, (double)process_fds_max());
     metric_give(out, M_PROCESS_START, NULL, p->start_s);
     metric_give(out, M_PROCESS_THREADS, NULL, (double)p->threads);
     const char *space = t->provider ? provider_space(t->provider) : "";
@@ -381,7 +387,7 @@ static void add_now(strbuf *b, const telemetry *t) {
                 "\"limit\":%llu},",
                 (unsigned long long)s->words_memory, (unsigned long long)s->attrs_memory,
                 (unsigned long long)s->vectors_memory, (unsigned long long)s->other_memory,
-                (unsigned long long)process_memory_limit());
+                (unsigned long long)memory_limit());
     strbuf_addf(b, "\"lag\":{\"store\":%.3f,\"vectors\":%.3f,\"embed\":%.3f},", s->store_lag_s,
                 s->vectors_lag_s,
                 t->pending_since ? (double)(clock_mono_ns() - t->pending_since) / 1e9 : 0);

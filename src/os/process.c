@@ -2,11 +2,10 @@
  * hold anything but ends with the last ')': 12 and 13 behind it are user and system time in ticks, 18
  * threads, 20 the start in ticks since boot, 21 virtual bytes, 22 resident pages (proc(5)).
  */
-#include "role/process.h"
+#include "os/process.h"
 
 #include "os/os.h"
 
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -52,10 +51,17 @@ void process_stats_get(process_stats *out) {
     out->start_s = (double)boot_s() + (double)v[20] / tick;
     out->virtual_bytes = v[21];
     out->rss = v[22] * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t process_fds(void) {
+    uint64_t n = 0;
+    if (fs_list(fs_real(), "/proc/self/fd", count_one, &n) != OK) return 0;
+    return n ? n - 1 : 0; /* the listing's own */
+}
+
+uint64_t process_fds_max(void) {
     struct rlimit lim;
-    if (getrlimit(RLIMIT_NOFILE, &lim) == 0) out->fds_max = lim.rlim_cur;
-    if (fs_list(fs_real(), "/proc/self/fd", count_one, &out->fds) != OK) out->fds = 0;
-    if (out->fds) out->fds--; /* the listing's own */
+    return getrlimit(RLIMIT_NOFILE, &lim) == 0 ? lim.rlim_cur : 0;
 }
 
 double process_age_s(const process_stats *p) {
@@ -72,8 +78,6 @@ double process_file_age_s(const char *path) {
 uint64_t process_memory_limit(void) {
     char buf[FILE_MAX_BYTES];
     uint64_t v;
-    const char *set = getenv("KITH_INDEX_MEMORY_MAX");
-    if (set && str_to_u64(str_of(set), &v)) return v;
     uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     str s = str_trim(read_small("/sys/fs/cgroup/memory.max", buf));
     return str_to_u64(s, &v) && v < machine ? v : machine;
