@@ -199,6 +199,26 @@ static err fill_bytes(api_call *c, Kith__V1__StatusResponse *out, const shard_st
     return OK;
 }
 
+static err fill_spaces(api_call *c, Kith__V1__StatusResponse *out, const shard_stats *s) {
+    unsigned count = shard_space_count(c->shard);
+    out->spaces = arena_zalloc(c->mem, count, sizeof *out->spaces);
+    if (!out->spaces) return ERR_NO_MEMORY;
+    for (unsigned i = 0; i < count; i++) {
+        Kith__V1__SpaceStatus *t = api_new(c, &kith__v1__space_status__descriptor);
+        shard_space_stats x;
+        if (!t || !(t->space = api_text(c, str_of(shard_space_name(c->shard, i)))))
+            return ERR_NO_MEMORY;
+        shard_space_stat(c->shard, i, &x);
+        t->dimensions = (int32_t)shard_space_dim(c->shard, i);
+        t->vectors = (int64_t)x.vectors;
+        t->pending = (int64_t)(i ? x.pending : s->pending);
+        t->failed = (int64_t)(i ? x.failed : s->failed);
+        t->memory_bytes = x.memory;
+        out->spaces[out->n_spaces++] = t;
+    }
+    return OK;
+}
+
 static void fill_numbers(api_call *c, Kith__V1__StatusResponse *out, const shard_stats *s) {
     search_stats x;
     process_stats p;
@@ -234,6 +254,7 @@ err api_status(api_call *c, const void *request, void **response) {
     if (!out->version || !out->state || !out->space) return ERR_NO_MEMORY;
     fill_numbers(c, out, &s);
     TRY(fill_folds(c, out, &s));
+    TRY(fill_spaces(c, out, &s));
     *response = out;
     return fill_bytes(c, out, &s);
 }

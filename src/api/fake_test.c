@@ -82,9 +82,7 @@ err shard_erase_user(shard *s, str user, str who, shard_erasure *out) {
     (void)s, (void)user, (void)who, (void)out;
     return err_set(ERR_NOT_FOUND, "nothing is known of this user");
 }
-err shard_export_user(shard *s, str user,
-                      err (*visit)(void *ctx, const store_row *row, const float *vector),
-                      void *ctx) {
+err shard_export_user(shard *s, str user, shard_export_visit visit, void *ctx) {
     (void)s, (void)user, (void)visit, (void)ctx;
     return err_set(ERR_NOT_FOUND, "nothing is known of this user");
 }
@@ -93,6 +91,22 @@ err shard_audit(shard *s, const char *what, str who, const char *outcome, str de
     (void)what, (void)who, (void)outcome, (void)detail;
     *lsn = ++s->head;
     return OK;
+}
+unsigned shard_space_count(const shard *s) {
+    (void)s;
+    return 1;
+}
+const char *shard_space_name(const shard *s, unsigned which) {
+    (void)which;
+    return shard_space(s);
+}
+uint32_t shard_space_dim(const shard *s, unsigned which) {
+    (void)which;
+    return shard_dim(s);
+}
+void shard_space_stat(shard *s, unsigned which, shard_space_stats *out) {
+    (void)s, (void)which;
+    memset(out, 0, sizeof *out);
 }
 const char *shard_space(const shard *s) {
     (void)s;

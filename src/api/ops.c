@@ -58,23 +58,51 @@ static err room(exporting *x) {
     return OK;
 }
 
+static err copy_vector(api_call *c, unsigned space, const float *from, float **to) {
+    size_t bytes = shard_space_dim(c->shard, space) * sizeof **to;
+    *to = arena_alloc(c->mem, bytes);
+    if (!*to) return ERR_NO_MEMORY;
+    memcpy(*to, from, bytes);
+    return OK;
+}
+
+/* Its vectors in the spaces beside the first. */
+static err export_more(api_call *c, const float *const vectors[SHARD_SPACES_MAX],
+                       Kith__V1__ExportedPost *p) {
+    unsigned count = shard_space_count(c->shard);
+    if (count < 2) return OK;
+    p->more = arena_zalloc(c->mem, count, sizeof *p->more);
+    if (!p->more) return ERR_NO_MEMORY;
+    for (unsigned i = 1; i < count; i++) {
+        if (!vectors[i]) continue;
+        Kith__V1__SpaceVector *v = api_new(c, &kith__v1__space_vector__descriptor);
+        if (!v) return ERR_NO_MEMORY;
+        v->space = api_text(c, str_of(shard_space_name(c->shard, i)));
+        if (!v->space) return ERR_NO_MEMORY;
+        TRY(copy_vector(c, i, vectors[i], &v->values));
+        v->n_values = shard_space_dim(c->shard, i);
+        p->more[p->n_more++] = v;
+    }
+    return OK;
+}
+
 /* The row lives during the visit only: it is packed and unpacked into the call's arena. */
-static err export_post(void *ctx, const store_row *row, const float *vector) {
+static err export_post(void *ctx, const store_row *row,
+                       const float *const vectors[SHARD_SPACES_MAX]) {
     exporting *x = ctx;
     TRY(room(x));
     Kith__V1__ExportedPost *p = api_new(x->c, &kith__v1__exported_post__descriptor);
-    size_t n = kith__v1__post__get_packed_size(row->post), dim = shard_dim(x->c->shard);
+    size_t n = kith__v1__post__get_packed_size(row->post);
     uint8_t *bytes = arena_alloc(x->c->mem, n + 1);
     if (!p || !bytes) return ERR_NO_MEMORY;
     kith__v1__post__pack(row->post, bytes);
     p->post = kith__v1__post__unpack(ARENA_PB(x->c->mem), n, bytes);
     if (!p->post) return ERR_NO_MEMORY;
-    if (vector) {
-        p->vector = arena_alloc(x->c->mem, dim * sizeof *p->vector);
-        if (!p->vector) return ERR_NO_MEMORY;
-        memcpy(p->vector, vector, dim * sizeof *p->vector);
-        p->n_vector = dim;
+    if (vectors[0]) {
+        TRY(copy_vector(x->c, 0, vectors[0], &p->vector));
+        p->n_vector = shard_space_dim(x->c->shard, 0);
     }
+    TRY(export_more(x->c, vectors, p));
     x->out->posts[x->out->n_posts++] = p;
     return OK;
 }

@@ -22,6 +22,7 @@ enum {
     LOCAL_TEXTS = 32, /* bigger batches are no faster on one core and hold the thread for longer */
     WAIT_MS = 1000,
     FILL_MS = 50,
+    YIELD_MS = 500,
     STRIKES = 3,
     FAILED_MAX = 100000, /* texts of one retry */
     TELL_AGAIN_MS = 60000,
@@ -32,7 +33,9 @@ enum {
 struct embedder {
     /* immutable */
     shard *s;
+    unsigned space;
     provider *p;
+    embedder *first; /* whose work goes before this one's; NULL: none */
     void (*notice)(void *ctx, const char *text);
     void *ctx;
     size_t batch_max;
@@ -46,6 +49,7 @@ struct embedder {
     cond wake;
     bool stop, retry;
     embedder_stats stats;
+    uint64_t worked_ns;               /* when the last batch was done */
     uint64_t window_ns, window_texts; /* work since the speed was last computed */
 };
 
@@ -65,6 +69,7 @@ static void wait_ms(embedder *e, uint64_t ms) {
 static void count(embedder *e, size_t texts, size_t failed, uint64_t tokens, uint64_t ns) {
     mutex_lock(&e->mu);
     e->stats.texts += texts;
+    e->worked_ns = clock_mono_ns();
     e->stats.failed += failed;
     e->stats.tokens += tokens;
     e->window_texts += texts;
@@ -172,7 +177,7 @@ static err embed_and_put(embedder *e, const store_row *rows, size_t n, arena *a)
     TRY(outcome_init(e, rows, n, a, &o));
     trace_root_begin(&r, "fold.embed batch", SPAN_CONSUMER, (str){"", 0});
     err rc = embed_rows(e, a, &o);
-    if (rc == OK) rc = shard_put_vectors(e->s, o.out, n);
+    if (rc == OK) rc = shard_put_vectors(e->s, e->space, o.out, n);
     if (rc == OK) tell(rows, n, t0);
     trace_root_end(&r, rc == OK);
     if (provider_about(e->p)->remote) forget_deleted(e, &o, a);
@@ -181,14 +186,36 @@ static err embed_and_put(embedder *e, const store_row *rows, size_t n, arena *a)
     return OK;
 }
 
+static err pending(embedder *e, uint64_t ms, arena *a, store_row **rows, size_t *n) {
+    if (e->space == 0) return shard_pending(e->s, e->batch_max, ms, a, rows, n);
+    shard_rows found;
+    TRY(shard_space_pending(e->s, e->space, e->batch_max, ms, a, &found));
+    *rows = found.items;
+    *n = found.count;
+    return OK;
+}
+
+/* A space beside the first takes the processor when the first one's own model leaves it. */
+static bool must_yield(embedder *e) {
+    if (!e->first) return false;
+    mutex_lock(&e->first->mu);
+    uint64_t at = e->first->worked_ns;
+    mutex_unlock(&e->first->mu);
+    return at && clock_mono_ns() - at < YIELD_MS * (uint64_t)1000000;
+}
+
 static err one_batch(embedder *e, arena *a) {
     store_row *rows;
     size_t n;
-    TRY(shard_pending(e->s, e->batch_max, WAIT_MS, a, &rows, &n));
+    if (must_yield(e)) {
+        wait_ms(e, YIELD_MS);
+        return OK;
+    }
+    TRY(pending(e, WAIT_MS, a, &rows, &n));
     if (n == 0) return OK;
     if (n < e->batch_max && provider_about(e->p)->remote) {
         wait_ms(e, FILL_MS);
-        TRY(shard_pending(e->s, e->batch_max, 0, a, &rows, &n));
+        TRY(pending(e, 0, a, &rows, &n));
         if (n == 0) return OK;
     }
     return embed_and_put(e, rows, n, a);
@@ -228,18 +255,24 @@ static err retry_list(embedder *e, const store_failure *list, size_t n) {
 }
 
 /* The rows that failed are embedded again, by vectors that come late; those that fail again get a new reason. */
-static err retry_failed(embedder *e, arena *a) {
+static err retry_first(embedder *e, arena *a) {
     store_failure *list;
     size_t n;
+    store_reader *r = store_reader_get(shard_store(e->s));
+    err rc = store_failed(r, FAILED_MAX, a, &list, &n);
+    store_reader_put(shard_store(e->s), r);
+    return rc == OK ? retry_list(e, list, n) : rc;
+}
+
+static err retry_failed(embedder *e, arena *a) {
     mutex_lock(&e->mu);
     bool wanted = e->retry;
     mutex_unlock(&e->mu);
     if (!wanted) return OK;
-    store_reader *r = store_reader_get(shard_store(e->s));
-    err rc = store_failed(r, FAILED_MAX, a, &list, &n);
-    store_reader_put(shard_store(e->s), r);
-    if (rc == OK) rc = retry_list(e, list, n);
-    TRY(rc);
+    if (e->space == 0)
+        TRY(retry_first(e, a));
+    else
+        shard_space_retry(e->s, e->space);
     mutex_lock(&e->mu);
     e->retry = false;
     mutex_unlock(&e->mu);
@@ -285,15 +318,17 @@ static void embedder_main(void *arg) {
     arena_deinit(&a);
 }
 
-err embedder_start(shard *s, provider *p, void (*notice)(void *ctx, const char *text), void *ctx,
-                   embedder **out) {
+err embedder_start(const embedder_options *o, embedder **out) {
+    provider *p = o->provider;
     *out = NULL;
     embedder *e = mem_zalloc(1, sizeof *e);
     if (!e) return ERR_NO_MEMORY;
-    e->s = s;
+    e->s = o->shard;
     e->p = p;
-    e->notice = notice;
-    e->ctx = ctx;
+    e->space = o->space;
+    e->first = o->first;
+    e->notice = o->notice;
+    e->ctx = o->ctx;
     e->batch_max = provider_about(p)->remote ? provider_texts_max(p) : LOCAL_TEXTS;
     e->vectors = mem_alloc(e->batch_max * provider_dim(p) * sizeof *e->vectors);
     err rc = e->vectors ? mutex_init(&e->mu) : ERR_NO_MEMORY;

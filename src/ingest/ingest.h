@@ -5,7 +5,7 @@
  *   lines     a reader of lines from a file, gz or plain, or standard input
  *
  *     embedder *e;
- *     TRY(embedder_start(shard, provider, notice, ctx, &e));
+ *     TRY(embedder_start(&(embedder_options){.shard = s, .provider = p}, &e));
  *     ...
  *     embedder_stop(e);        // before the shard closes
  */
@@ -22,9 +22,17 @@ typedef struct embedder_stats {
     double texts_per_s;             /* over the last seconds of work; 0 when idle */
 } embedder_stats;
 
+typedef struct embedder_options {
+    shard *shard;
+    unsigned space; /* of the shard, that the provider's vectors are of */
+    provider *provider;
+    embedder *first; /* this one rests while that one works; NULL: no one goes before it */
+    void (*notice)(void *ctx, const char *text);
+    void *ctx;
+} embedder_options;
+
 /* The thread runs at a lower priority: a query's embedding goes before it. */
-MUST_USE err embedder_start(shard *s, provider *p, void (*notice)(void *ctx, const char *text),
-                            void *ctx, embedder **out);
+MUST_USE err embedder_start(const embedder_options *o, embedder **out);
 void embedder_stop(embedder *e); /* NULL is fine */
 /* Texts that were put aside are tried again, soon. */
 void embedder_retry(embedder *e);

@@ -84,7 +84,7 @@ static void embeds_everything_once(void **state) {
     assert_int_equal(provider_mock_open(DIM, &p), OK);
     shard_options o = {.fs = fs_real(), .dir = dir, .space = provider_space(p), .dim = DIM};
     assert_int_equal(shard_open(&o, &s), OK);
-    assert_int_equal(embedder_start(s, p, NULL, NULL, &e), OK);
+    assert_int_equal(embedder_start(&(embedder_options){.shard = s, .provider = p}, &e), OK);
     uint64_t lsn = 0;
     char id[16], text[64];
     for (int i = 0; i < 300; i++) {

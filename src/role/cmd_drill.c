@@ -199,7 +199,7 @@ static err outage(const drill *d, shard *s, drill_result *r) {
     v[0] = 1;
     shard_vector sv = {.id = str_of(id), .text_hash = hash64(text, strlen(text), 0), .vector = v};
     start = clock_mono_ns();
-    err rc = shard_put_vectors(s, &sv, 1);
+    err rc = shard_put_vectors(s, 0, &sv, 1);
     mem_free(v);
     if (rc == OK) rc = shard_wait(s, sv.id, shard_head(s), WAIT_SEARCHABLE, WAIT_MS);
     r->rto_s = since(start);

@@ -15,6 +15,7 @@ int command_verify(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_embed(int argc, char **argv);
+int command_space(int argc, char **argv);
 int command_model(int argc, char **argv);
 int command_key(int argc, char **argv);
 int command_backup(int argc, char **argv);

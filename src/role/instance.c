@@ -13,6 +13,7 @@
 #include "ingest/ingest.h"
 #include "obs/obs.h"
 #include "role/otlp_http.h"
+#include "role/spaces.h"
 #include "role/telemetry.h"
 #include "role/term.h"
 
@@ -41,11 +42,13 @@ struct instance {
     diary *diary;
     pool *workers;
     net_server *server;
-    provider *provider;
+    spaces *spaces;
+    provider *providers[SHARD_SPACES_MAX]; /* by space of the shard */
+    unsigned space_count;
     shard *shard;
     archive *archive;
     searcher *searcher;
-    embedder *embedder;
+    embedder *embedders[SHARD_SPACES_MAX];
     telemetry *telemetry;
     otlp_http *otlp;
     progress progress;
@@ -59,7 +62,7 @@ const char *instance_new_key(const instance *k) {
     return k->new_key;
 }
 provider *instance_provider(instance *k) {
-    return k->provider;
+    return k->providers[0];
 }
 shard *instance_shard(instance *k) {
     return k->shard;
@@ -156,20 +159,21 @@ static void on_progress(void *ctx, const char *what, uint64_t done, uint64_t tot
 
 static void on_forget(void *ctx, str text) {
     instance *k = ctx;
-    provider_forget(k->provider, text);
+    for (unsigned i = 0; i < k->space_count; i++) provider_forget(k->providers[i], text);
 }
 
 static double embed_rate(void *ctx) {
     instance *k = ctx;
     embedder_stats st;
-    if (!k->embedder) return 0;
-    embedder_stats_get(k->embedder, &st);
+    if (!k->embedders[0]) return 0;
+    embedder_stats_get(k->embedders[0], &st);
     return st.texts_per_s;
 }
 
 static void embed_retry(void *ctx) {
     instance *k = ctx;
-    if (k->embedder) embedder_retry(k->embedder);
+    for (unsigned i = 0; i < k->space_count; i++)
+        if (k->embedders[i]) embedder_retry(k->embedders[i]);
 }
 
 static err observe(void *ctx, strbuf *b) {
@@ -236,28 +240,119 @@ static err open_archive(instance *k, const seal_master *master) {
     return archive_start(&ao, &k->archive);
 }
 
-static err open_folds(instance *k) {
+/* ---- spaces ---- */
+
+/* One more provider, which keeps what it keeps on disk in a folder of its own beside the first. */
+static err open_provider(instance *k, const embed_flags *f, const char *name) {
+    char dir[PATH_BYTES];
+    const char *where = k->dir;
+    if (k->space_count > 0 && embed_flags_remote(f)) {
+        snprintf(dir, sizeof dir, "%s/embed-%016llx", k->dir,
+                 (unsigned long long)hash64(name, strlen(name), 0));
+        TRY(fs_mkdir(fs_real(), dir));
+        where = dir;
+    }
+    TRY(embed_flags_open(f, where, on_notice, NULL, &k->providers[k->space_count]));
+    k->space_count++;
+    return OK;
+}
+
+/* An entry's words and the command line's numbers. */
+static embed_flags flags_of(const instance *k, const kept_space *s) {
+    embed_flags f = k->o.embed;
+    f.model_dir = s->flags.model_dir, f.precision = s->flags.precision, f.kind = s->flags.kind;
+    f.url = s->flags.url, f.model = s->flags.model, f.key_file = s->flags.key_file;
+    f.ca_file = s->flags.ca_file, f.project = s->flags.project, f.location = s->flags.location;
+    f.credentials = s->flags.credentials, f.dim = s->flags.dim;
+    return f;
+}
+
+static err open_kept(instance *k, const kept_space *s) {
+    embed_flags f = flags_of(k, s);
+    TRY(open_provider(k, &f, s->name));
+    const provider *p = k->providers[k->space_count - 1];
+    if (strcmp(provider_space(p), s->name) == 0) return OK;
+    return err_set(ERR_INVALID, "spaces.json: the provider of '%s' gives '%s'", s->name,
+                   provider_space(p));
+}
+
+/* A space beside the first that cannot be opened is left out, and told. */
+static err open_beside(instance *k) {
+    for (unsigned i = 0; i < k->spaces->count; i++) {
+        const kept_space *s = &k->spaces->items[i];
+        if (strcmp(s->name, provider_space(k->providers[0])) == 0) continue;
+        unsigned before = k->space_count;
+        if (open_kept(k, s) == OK) continue;
+        char text[SPACE_BYTES];
+        snprintf(text, sizeof text, "space %s is left out: %s", s->name, err_detail());
+        on_notice(k, text);
+        if (k->space_count > before) provider_close(k->providers[--k->space_count]);
+    }
+    return OK;
+}
+
+static err open_providers(instance *k) {
+    TRY(spaces_load(k->dir, &k->spaces));
+    const char *use = k->spaces->use;
+    const kept_space *first = use ? spaces_find(k->spaces, use) : NULL;
+    if (use && !first)
+        return err_set(ERR_INVALID, "%s/spaces.json: its use '%s' is not among its spaces", k->dir,
+                       use);
     if (!k->o.embed.precision) k->o.embed.precision = instance_precision(k->dir);
-    TRY(embed_flags_open(&k->o.embed, k->dir, on_notice, NULL, &k->provider));
+    TRY(first ? open_kept(k, first) : open_provider(k, &k->o.embed, ""));
+    return open_beside(k);
+}
+
+/* From the first start after 'kith space add' on, the file says it all: also what the flags said. */
+static err adopt_flags(instance *k) {
+    if (k->spaces->count == 0 || k->spaces->use) return OK;
+    const char *name = provider_space(k->providers[0]);
+    embed_flags f = k->o.embed;
+    if (!f.kind || !f.kind[0]) f.kind = "local";
+    if (!spaces_find(k->spaces, name)) TRY(spaces_add(k->spaces, name, &f));
+    k->spaces->use = name;
+    return spaces_save(k->dir, k->spaces);
+}
+
+/* A space beside the first rests while the first one's own model works. */
+static err start_embedder(instance *k, unsigned i) {
+    bool local = !provider_about(k->providers[0])->remote;
+    embedder_options o = {.shard = k->shard,
+                          .space = i,
+                          .provider = k->providers[i],
+                          .first = i && local ? k->embedders[0] : NULL,
+                          .notice = on_notice};
+    if (i) TRY(searcher_beside(k->searcher, i, k->providers[i]));
+    return embedder_start(&o, &k->embedders[i]);
+}
+
+static err open_folds(instance *k) {
+    TRY(open_providers(k));
     shard_options so = {.fs = fs_real(),
                         .dir = k->dir,
-                        .space = provider_space(k->provider),
-                        .dim = provider_dim(k->provider),
+                        .space = provider_space(k->providers[0]),
+                        .dim = provider_dim(k->providers[0]),
+                        .change_space = k->spaces->use != NULL,
+                        .more_count = k->space_count - 1,
                         .readers = thread_cores() * 2 + 2,
                         .progress = on_progress,
                         .progress_ctx = k,
                         .notice = on_notice,
                         .forget = on_forget,
                         .forget_ctx = k};
+    for (unsigned i = 1; i < k->space_count; i++)
+        so.more[i - 1] =
+            (shard_space_options){provider_space(k->providers[i]), provider_dim(k->providers[i])};
     seal_master master;
     TRY(seal_master_load(k->o.master_key, &master));
     so.master = &master;
     TRY(shard_open(&so, &k->shard));
     progress_end(&k->progress);
     TRY(open_archive(k, &master));
-    TRY(searcher_open(k->shard, k->provider, &k->searcher));
-    TRY(embedder_start(k->shard, k->provider, on_notice, NULL, &k->embedder));
-    api_attach(k->api, k->shard, k->searcher, k->provider);
+    TRY(searcher_open(k->shard, k->providers[0], &k->searcher));
+    for (unsigned i = 0; i < k->space_count; i++) TRY(start_embedder(k, i));
+    TRY(adopt_flags(k));
+    api_attach(k->api, k->shard, k->searcher, k->providers[0]);
     return OK;
 }
 
@@ -300,7 +395,7 @@ static err open_all(instance *k) {
     telemetry_server(k->telemetry, k->server, k->workers);
     TRY(open_folds(k));
     telemetry_archive(k->telemetry, k->archive);
-    telemetry_parts(k->telemetry, k->shard, k->searcher, k->provider, k->embedder);
+    telemetry_parts(k->telemetry, k->shard, k->searcher, k->providers[0], k->embedders[0]);
     return k->o.announce ? announce(k) : OK;
 }
 
@@ -329,16 +424,18 @@ void instance_close(instance *k) {
         (void)rc;
     }
     telemetry_stop(k->telemetry);
-    provider_cancel(k->provider); /* nobody waits for a service any more */
+    for (unsigned i = 0; i < k->space_count; i++)
+        provider_cancel(k->providers[i]); /* nobody waits for a service any more */
     net_server_close(k->server, GRACE_MS);
     pool_close(k->workers);
     telemetry_close(k->telemetry);
-    embedder_stop(k->embedder);
+    for (unsigned i = k->space_count; i-- > 0;) embedder_stop(k->embedders[i]);
     searcher_close(k->searcher);
     archive_stop(k->archive);
     shard_close(k->shard);
     otlp_http_close(k->otlp); /* no thread makes traces any more */
-    provider_close(k->provider);
+    for (unsigned i = 0; i < k->space_count; i++) provider_close(k->providers[i]);
+    spaces_free(k->spaces);
     api_close(k->api);
     diary_close(k->diary);
     keys_close(k->keys);

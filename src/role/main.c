@@ -24,6 +24,7 @@ static const command commands[] = {
     {"eval", command_eval, "quality on judged queries"},
     {"bench", command_bench, "speed of the index and of the encoder"},
     {"embed", command_embed, "texts to vectors"},
+    {"space", command_space, "spaces of vectors side by side; change models"},
     {"model", command_model, "list models, check one"},
     {"top", command_top, "what a server does now, once a second"},
     {"trace", command_trace, "recent slow, failed and sampled requests as trees"},

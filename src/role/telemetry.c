@@ -18,7 +18,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { WINDOW = 10, CHECK_S = 6 * 3600, FIRST_CHECK_S = 300, SPARE = 50, RECALL_SAMPLES = 100 };
+enum {
+    SPACE_FOLD_MAX = 192,
+    WINDOW = 10,
+    CHECK_S = 6 * 3600,
+    FIRST_CHECK_S = 300,
+    SPARE = 50,
+    RECALL_SAMPLES = 100
+};
 
 typedef struct row {
     double qps, p50_ms, p95_ms, p99_ms, errors_s, lag_s, rss, cpu;
@@ -172,6 +179,20 @@ static void give_files(telemetry *t, metric_out *out, const shard_stats *s, doub
     if (problems >= 0) metric_give(out, M_JOURNAL_PROBLEMS, NULL, (double)problems);
 }
 
+/* Those beside the first. */
+static void give_spaces(shard *s, metric_out *out) {
+    char fold[SPACE_FOLD_MAX];
+    for (unsigned i = 1; i < shard_space_count(s); i++) {
+        shard_space_stats x;
+        const char *name = shard_space_name(s, i);
+        shard_space_stat(s, i, &x);
+        snprintf(fold, sizeof fold, "embed %s", name);
+        metric_give(out, M_INDEX_VECTORS, ONE(name), (double)x.vectors);
+        metric_give(out, M_INDEX_MEMORY, TWO(name, "vectors"), (double)x.memory);
+        metric_give(out, M_FOLD_LAG_RECORDS, ONE(fold), (double)x.pending);
+    }
+}
+
 /* up_s: the process' age, for what has never been. */
 static void give_shard(telemetry *t, metric_out *out, double up_s) {
     shard_stats s = t->last; /* of the last second: many scrapes cost no more than one */
@@ -180,6 +201,7 @@ static void give_shard(telemetry *t, metric_out *out, double up_s) {
     give_memory(out, &s, space);
     give_folds(t, out, &s);
     metric_give(out, M_INDEX_VECTORS, ONE(space), (double)s.vectors);
+    give_spaces(t->shard, out);
     metric_give(out, M_POSTS, NULL, (double)s.posts);
     metric_give(out, M_THREADS, NULL, (double)s.threads);
     metric_give(out, M_EMBED_PENDING, NULL, (double)s.pending);

@@ -201,10 +201,10 @@ static err show_mode(const plan *p, arena *a, Kith__V1__SearchResponse *out) {
     out->mode = arena_dup(a, str_of(names[mode]));
     out->understood = p->query.understood.len ? arena_dup(a, p->query.understood) : EMPTY;
     if (!out->mode || !out->understood) return ERR_NO_MEMORY;
-    if (!p->degraded) return OK;
+    if (!p->degraded && p->space == 0) return OK;
     out->degraded = arena_alloc(a, sizeof *out->degraded);
     if (!out->degraded) return ERR_NO_MEMORY;
-    out->degraded[0] = arena_dup(a, STR("meaning"));
+    out->degraded[0] = arena_dup(a, p->degraded ? STR("meaning") : STR("space"));
     out->n_degraded = 1;
     return out->degraded[0] ? OK : ERR_NO_MEMORY;
 }

@@ -172,10 +172,10 @@ static err list_both(gather *g, searcher *x) {
     uint32_t *docs = arena_alloc(g->a, (g->cap + 1) * sizeof *docs);
     if (!docs) return ERR_NO_MEMORY;
     if (meaning) {
-        const hnsw *h = shard_vectors_begin(x->shard);
+        const hnsw *h = shard_space_begin(x->shard, g->p->space);
         rc = list_meaning(g, h);
         if (rc == OK && words) rc = cross_meaning(g, h, docs);
-        shard_vectors_end(x->shard);
+        shard_space_end(x->shard, g->p->space);
         lap(&g->s->laps, STAGE_VECTORS);
         TRY(rc);
     }

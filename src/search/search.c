@@ -59,7 +59,7 @@ err searcher_open(shard *s, provider *p, searcher **out) {
     searcher *x = mem_zalloc(1, sizeof *x);
     if (!x) return ERR_NO_MEMORY;
     x->shard = s;
-    x->provider = p;
+    x->providers[0] = p;
     x->sample = mem_zalloc(shard_dim(s), sizeof *x->sample);
     err rc = x->sample ? mutex_init(&x->mu) : ERR_NO_MEMORY;
     if (rc != OK) {
@@ -70,6 +70,15 @@ err searcher_open(shard *s, provider *p, searcher **out) {
     atomic_store_explicit(&x->next_id, clock_mono_ns() ^ (uint64_t)clock_wall_ms() << 20,
                           memory_order_relaxed);
     *out = x;
+    return OK;
+}
+
+err searcher_beside(searcher *x, unsigned space, provider *p) {
+    KITH_ASSERT(space > 0 && space < shard_space_count(x->shard));
+    if (provider_dim(p) != shard_space_dim(x->shard, space))
+        return err_set(ERR_INVALID, "search: the model gives %u numbers, the index holds %u",
+                       provider_dim(p), shard_space_dim(x->shard, space));
+    x->providers[space] = p;
     return OK;
 }
 
@@ -89,7 +98,12 @@ static err query_vector(searcher *x, plan *p, search_scratch *s, arena *a) {
     float *v = arena_alloc(a, shard_dim(x->shard) * sizeof *v);
     if (!v) return ERR_NO_MEMORY;
     lap(&s->laps, STAGE_PLAN);
-    err rc = provider_embed_query(x->provider, p->query.text, v, &cached);
+    err rc = provider_embed_query(x->providers[0], p->query.text, v, &cached);
+    if (rc != OK && fallback_vector(x, p->query.text, a, p) == OK) {
+        metric_add(M_SEARCH_DEGRADED, DEGRADED_OTHER_SPACE, 1);
+        lap(&s->laps, STAGE_EMBED);
+        return OK;
+    }
     lap(&s->laps, STAGE_EMBED);
     if (rc != OK) {
         metric_add(M_SEARCH_DEGRADED, DEGRADED_WORDS_ONLY, 1);

@@ -25,6 +25,8 @@
 typedef struct searcher searcher;
 MUST_USE err searcher_open(shard *s, provider *p, searcher **out);
 void searcher_close(searcher *x);
+/* The provider of another of the shard's spaces, asked when the first one has no vector. Before the first search. */
+MUST_USE err searcher_beside(searcher *x, unsigned space, provider *p);
 
 MUST_USE err search_run(searcher *x, const Kith__V1__SearchRequest *req, arena *a,
                         Kith__V1__SearchResponse **out);

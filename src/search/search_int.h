@@ -50,7 +50,8 @@ typedef struct plan {
     const lexical_term *terms;
     size_t n_terms;
     const float *vector; /* of the query; NULL: none to be had */
-    bool degraded;
+    unsigned space;      /* of the shard, whose vector it is */
+    bool degraded;       /* words alone, since there is none */
 } plan;
 
 /* Where the time of a search goes: each lap belongs to the stage that it ends. They add up to the
@@ -81,8 +82,8 @@ typedef struct search_scratch {
 
 struct searcher {
     shard *shard;
-    provider *provider;
-    mutex mu; /* guards free, n_free */
+    provider *providers[SHARD_SPACES_MAX]; /* by space; beside the first, NULL: not asked */
+    mutex mu;                              /* guards free, n_free */
     search_scratch *free[SEARCH_SCRATCH_MAX];
     size_t n_free;
     _Atomic uint64_t searches, errors, zero_results, query_cache_hits, next_id;
@@ -186,6 +187,13 @@ MUST_USE err collect(searcher *x, plan *p, search_scratch *s, arena *a, collecti
 
 MUST_USE err present(searcher *x, plan *p, const collection *c, search_scratch *s, arena *a,
                      Kith__V1__SearchResponse **out);
+
+/* ---- fallback.c ---- */
+
+/* A query's vector in another space than the first, which had none to give. ERR_NOT_FOUND: nor has another. */
+MUST_USE err fallback_vector(searcher *x, str text, arena *a, plan *p);
+/* The same of a post's stored vector. */
+MUST_USE err fallback_stored(searcher *x, uint32_t doc, arena *a, plan *p);
 
 /* ---- similar.c ---- */
 

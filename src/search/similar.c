@@ -58,7 +58,7 @@ static err embed_waiting(searcher *x, const str *text, float *v) {
                      .count = 1,
                      .task = EMBED_DOCUMENT,
                      .deadline_ns = clock_mono_ns() + SEARCH_EMBED_MS * (uint64_t)1000000};
-    return provider_embed_ask(x->provider, &ask, v, NULL);
+    return provider_embed_ask(x->providers[0], &ask, v, NULL);
 }
 
 static err similar_vector(searcher *x, const store_row *row, arena *a, plan *p) {
@@ -69,8 +69,10 @@ static err similar_vector(searcher *x, const store_row *row, arena *a, plan *p) 
     shard_vectors_end(x->shard);
     str text = str_of(row->post->text);
     if (rc != OK) rc = embed_waiting(x, &text, v);
-    p->degraded = rc != OK;
     if (rc == OK) p->vector = v;
+    if (rc != OK) rc = fallback_stored(x, row->doc, a, p);
+    if (rc == ERR_NOT_FOUND) rc = fallback_vector(x, text, a, p);
+    p->degraded = rc != OK;
     return OK;
 }
 

@@ -14,7 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { NOTICE_MAX = 512, PATH_MAX_BYTES = 4096, SPACE_FILE_MAX = 512, KEY_LOOK = 1000 };
+enum { NOTICE_MAX = 512, PATH_MAX_BYTES = 4096, KEY_LOOK = 1000 };
 
 void shard_notice(shard *s, const char *fmt, ...) {
     if (!s->o.notice) return;
@@ -45,25 +45,6 @@ static char *join(const char *dir, const char *name) {
     strbuf_init(&b, PATH_MAX_BYTES);
     strbuf_addf(&b, "%s/%s", dir, name);
     return strbuf_take(&b);
-}
-
-/* The directory is bound to one space: vectors of two are never compared. */
-static err check_space(shard *s) {
-    char *path = join(s->dir, "space");
-    uint8_t *text = NULL;
-    size_t n = 0;
-    err rc = path ? file_read_all(s->o.fs, path, SPACE_FILE_MAX, &text, &n) : ERR_NO_MEMORY;
-    if (rc == ERR_NOT_FOUND) {
-        rc = file_write_atomic(s->o.fs, path, s->space, strlen(s->space));
-    } else if (rc == OK && !str_eq(str_from(text, n), str_of(s->space))) {
-        rc = err_set(ERR_INVALID,
-                     "%s: its vectors are of space '%.*s' and the model gives '%s': start with the "
-                     "model that made them, or use another directory",
-                     s->dir, (int)n, (const char *)text, s->space);
-    }
-    mem_free(text);
-    mem_free(path);
-    return rc;
 }
 
 static void remove_store(shard *s, const char *db) {
@@ -144,7 +125,7 @@ static err open_files(shard *s) {
                          "journal: cut an unfinished write of %llu bytes at LSN %llu; nothing "
                          "acknowledged was in it",
                          (unsigned long long)r->cut_bytes, (unsigned long long)r->cut_lsn);
-        rc = check_space(s);
+        rc = shard_space_bind(s);
     }
     if (rc == OK) rc = open_keys(s);
     if (rc == OK) rc = open_store(s, db);
@@ -155,16 +136,13 @@ static err open_files(shard *s) {
 
 static err init_locks(shard *s) {
     TRY(rwlock_init(&s->words_lock));
-    TRY(rwlock_init(&s->vectors_lock));
-    TRY(mutex_init(&s->vec_writer));
     TRY(mutex_init(&s->gate));
     TRY(mutex_init(&s->mu));
     return cond_init(&s->moved);
 }
 
 static err start_threads(shard *s) {
-    TRY(thread_start(&s->vec_thread, "kith-vectors", shard_vec_main, s));
-    s->vec_on = true;
+    TRY(shard_spaces_start(s));
     TRY(thread_start(&s->apply_thread, "kith-apply", shard_apply_main, s));
     s->apply_on = true;
     TRY(thread_start(&s->keep_thread, "kith-keep", shard_keep_main, s));
@@ -185,8 +163,8 @@ static err open_all(shard *s) {
                        s->dir, (unsigned long long)store_position(s->store),
                        (unsigned long long)head);
     TRY(shard_apply_store(s));
-    TRY(shard_plans_open(&s->plans));
-    TRY(shard_load(s, &s->snapshot_lsn));
+    if (s->rebind) TRY(shard_space_rebind(s));
+    TRY(shard_load(s));
     TRY(shard_reconcile(s));
     s->applied_lsn = store_position(s->store);
     return start_threads(s);
@@ -200,9 +178,8 @@ err shard_open(const shard_options *o, shard **out) {
     if (!s) return ERR_NO_MEMORY;
     s->o = *o;
     s->dir = mem_dup(o->dir, strlen(o->dir) + 1);
-    s->space = mem_dup(o->space, strlen(o->space) + 1);
     err rc = init_locks(s); /* a failure here is a leak of locks at start, and the end of it */
-    if (rc == OK && (!s->dir || !s->space)) rc = ERR_NO_MEMORY;
+    if (rc == OK) rc = s->dir ? shard_spaces_init(s) : ERR_NO_MEMORY;
     if (rc == OK) rc = open_all(s);
     if (rc != OK) {
         shard_close(s);
@@ -221,7 +198,7 @@ static void stop_threads(shard *s) {
     if (s->apply_on) thread_join(&s->apply_thread);
     if (s->catch_on) thread_join(&s->catch_thread);
     if (s->keep_on) thread_join(&s->keep_thread);
-    if (s->vec_on) thread_join(&s->vec_thread);
+    shard_spaces_join(s);
 }
 
 void shard_close(shard *s) {
@@ -232,19 +209,14 @@ void shard_close(shard *s) {
         err rc = shard_snapshot_write(s);
         if (rc != OK) shard_notice(s, "index snapshot not written: %s", err_detail());
     }
-    for (size_t i = 0; i < s->queue_count; i++)
-        mem_free(s->queue[(s->queue_head + i) % VECTOR_QUEUE_MAX].vector);
-    hnsw_free(s->vectors);
-    shard_plans_close(s->plans);
+    shard_spaces_deinit(s);
     lexical_free(s->words);
     attrs_free(s->attrs);
     store_close(s->store);
     keyring_close(s->keys);
     journal_close(s->journal);
     mem_free(s->rev);
-    mem_free(s->vec);
     mem_free(s->snap_path);
-    mem_free(s->space);
     mem_free(s->dir);
     mem_free(s);
 }
@@ -258,9 +230,10 @@ static bool is_searchable(shard *s, str id) {
     err rc = store_doc_of(r, id, &doc);
     store_reader_put(s->store, r);
     if (rc != OK) return true; /* gone */
-    mutex_lock(&s->vec_writer);
-    bool in = doc < s->vec_cap && (s->vec[doc].failed || s->vec[doc].have == s->vec[doc].want);
-    mutex_unlock(&s->vec_writer);
+    space *sp = s->spaces;
+    mutex_lock(&sp->vec_writer);
+    bool in = doc < sp->vec_cap && (sp->vec[doc].failed || sp->vec[doc].have == sp->vec[doc].want);
+    mutex_unlock(&sp->vec_writer);
     return in;
 }
 
@@ -300,7 +273,7 @@ keyring *shard_keyring(shard *s) {
     return s->keys;
 }
 const char *shard_space(const shard *s) {
-    return s->space;
+    return s->spaces[0].name;
 }
 uint32_t shard_dim(const shard *s) {
     return s->o.dim;
@@ -327,12 +300,11 @@ void shard_words_end(shard *s) {
 }
 
 const hnsw *shard_vectors_begin(shard *s) {
-    rwlock_read(&s->vectors_lock);
-    return s->vectors;
+    return shard_space_begin(s, 0);
 }
 
 void shard_vectors_end(shard *s) {
-    rwlock_unlock(&s->vectors_lock);
+    shard_space_end(s, 0);
 }
 
 err shard_pending(shard *s, size_t limit, uint64_t timeout_ms, arena *a, store_row **rows,
@@ -397,7 +369,7 @@ err shard_stat(shard *s, shard_stats *out) {
     out->journal_stopped = js.stopped != OK;
     out->store_disk = store_disk_bytes(s->store);
     mutex_lock(&s->mu);
-    bool queued = s->queue_count || s->vec_busy || s->catching_up;
+    bool queued = s->spaces[0].queue_count || s->spaces[0].busy || s->catching_up;
     out->head_lsn = head.lsn;
     out->store_lsn = out->words_lsn = s->applied_lsn;
     out->vectors_lsn = queued && s->applied_lsn ? s->applied_lsn - 1 : s->applied_lsn;

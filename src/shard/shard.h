@@ -11,13 +11,17 @@
  * lock. Texts without a vector wait in the store; the embed thread (ingest/) asks shard_pending,
  * embeds, and appends their vectors to the journal with shard_put_vectors.
  *
- * Locks, always in this order, none held across a call that blocks on disk:
+ * Spaces: beside the space that searches ask, others can be kept, each with its own graph, filled by their own
+ * vectors of the same posts. A vector record names its space. See docs/providers.md.
+ *
+ * Locks, always in this order, none held across a call that blocks on disk; the first and the last are one for each
+ * space, taken in the order of spaces:
  *     vec_writer (mutex: who plans and applies a graph change)
  *     words lock (rwlock over attrs, words, rev)
  *     vectors lock (rwlock over the graph)
  *
- * Files in the directory: LOCK, journal/…, user.keys, store.db (-wal, -shm), index.snap. Losing index.snap or
- * store.db loses nothing: both are made again from the journal. What users wrote is sealed in the journal by
+ * Files in the directory: LOCK, journal/…, user.keys, store.db (-wal, -shm), index.snap, space, and a
+ * space-….snap of each further space. Losing a .snap or store.db loses nothing: both are made again from the journal. What users wrote is sealed in the journal by
  * the author's own key in user.keys, so losing that file loses all: it goes to the archive before the
  * records do.
  */
@@ -44,11 +48,21 @@ typedef struct shard shard;
 #define SHARD_TAGGED  (1u << 4)
 #define SHARD_MENTION (1u << 5)
 
+#define SHARD_SPACES_MAX 4
+
+typedef struct shard_space_options {
+    const char *name;
+    uint32_t dim;
+} shard_space_options;
+
 typedef struct shard_options {
     fs *fs;
-    const char *dir;           /* made when missing, mode 0700 */
-    const char *space;         /* of the vectors, and */
-    uint32_t dim;              /* their dimension */
+    const char *dir;   /* made when missing, mode 0700 */
+    const char *space; /* of the vectors that searches ask, and */
+    uint32_t dim;      /* their dimension */
+    bool change_space; /* the directory may have been another space's until now */
+    shard_space_options more[SHARD_SPACES_MAX - 1]; /* kept beside it */
+    unsigned more_count;
     unsigned readers;          /* store readers; 0: 4 */
     const seal_master *master; /* wraps the users' keys; NULL: none. Borrowed for the call */
     bool unsealed;             /* measuring only: new records are not sealed */
@@ -88,7 +102,8 @@ typedef struct shard_vector {
     const float *vector; /* NULL: failed, with reason */
     str reason;
 } shard_vector;
-MUST_USE err shard_put_vectors(shard *s, const shard_vector *v, size_t n);
+/* which: 0 the one that searches ask, from 1 on those of options.more. */
+MUST_USE err shard_put_vectors(shard *s, unsigned which, const shard_vector *v, size_t n);
 
 typedef enum shard_wait_for { WAIT_APPLIED, WAIT_SEARCHABLE } shard_wait_for;
 /* WAIT_APPLIED: every record up to lsn is in store and words. WAIT_SEARCHABLE: the post `id` is
@@ -121,6 +136,14 @@ typedef struct shard_words {
 void shard_words_begin(shard *s, shard_words *out);
 void shard_words_end(shard *s);
 
+/* The graph of a space; one at a time. */
+unsigned shard_space_count(const shard *s);
+const char *shard_space_name(const shard *s, unsigned which);
+uint32_t shard_space_dim(const shard *s, unsigned which);
+const hnsw *shard_space_begin(shard *s, unsigned which);
+void shard_space_end(shard *s, unsigned which);
+
+/* The same of the first. */
 const hnsw *shard_vectors_begin(shard *s);
 void shard_vectors_end(shard *s);
 
@@ -130,6 +153,14 @@ void shard_vectors_end(shard *s);
  * ones first, and old ones in between, so that neither starves. */
 MUST_USE err shard_pending(shard *s, size_t limit, uint64_t timeout_ms, arena *a, store_row **rows,
                            size_t *count);
+typedef struct shard_rows {
+    store_row *items; /* in the arena */
+    size_t count;
+} shard_rows;
+/* The same of a further space: those with the greatest document numbers first, then round and round. None while
+ * vectors of it are still read from the journal. */
+MUST_USE err shard_space_pending(shard *s, unsigned which, size_t limit, uint64_t timeout_ms,
+                                 arena *a, shard_rows *out);
 MUST_USE err shard_snapshot(shard *s); /* now, and waits for it */
 
 typedef struct shard_stats {
@@ -143,6 +174,13 @@ typedef struct shard_stats {
     double snapshot_age_s; /* negative: none yet */
 } shard_stats;
 MUST_USE err shard_stat(shard *s, shard_stats *out);
+
+typedef struct shard_space_stats {
+    uint64_t vectors, pending, failed, memory;
+} shard_space_stats;
+/* Texts of a further space that failed are missing again. */
+void shard_space_retry(shard *s, unsigned which);
+void shard_space_stat(shard *s, unsigned which, shard_space_stats *out);
 
 /* All that the shard holds as one number: every row and its vector. Waits until everything that the journal
  * has is folded. Two shards made of the same records have the same. */
@@ -162,10 +200,10 @@ typedef struct shard_erasure {
  * cannot be read any more; returns when store, words, graph and snapshot are scrubbed here. `who` and
  * `from` go into the audit record. ERR_NOT_FOUND: nothing is known of the user. */
 MUST_USE err shard_erase_user(shard *s, str user, str who, shard_erasure *out);
-/* Everything that is held on a user, post by post, with its vector (NULL: none yet). */
-MUST_USE err shard_export_user(shard *s, str user,
-                               err (*visit)(void *ctx, const store_row *row, const float *vector),
-                               void *ctx);
+/* Everything that is held on a user, post by post, with its vector in each space (NULL: none yet). */
+typedef err (*shard_export_visit)(void *ctx, const store_row *row,
+                                  const float *const vectors[SHARD_SPACES_MAX]);
+MUST_USE err shard_export_user(shard *s, str user, shard_export_visit visit, void *ctx);
 /* An audit record: {"what","who","outcome", and detail: members of JSON or ""}. Durable when it returns. */
 MUST_USE err shard_audit(shard *s, const char *what, str who, const char *outcome, str detail,
                          uint64_t *lsn);

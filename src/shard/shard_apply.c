@@ -11,7 +11,15 @@
  */
 #include "shard/shard_int.h"
 
-typedef enum op_kind { OP_NONE, OP_PUT, OP_DELETE, OP_VECTOR, OP_FAILED, OP_ERASE } op_kind;
+typedef enum op_kind {
+    OP_NONE,
+    OP_PUT,
+    OP_DELETE,
+    OP_VECTOR,
+    OP_FAILED,
+    OP_ERASE,
+    OP_BESIDE
+} op_kind;
 
 /* What one record means for the indexes. Pointers live in the batch's arena. */
 typedef struct op {
@@ -25,7 +33,8 @@ typedef struct op {
     store_change change;
     const uint8_t *f16;
     size_t f16_size;
-    trace_context trace; /* of the request; sampled or none */
+    const journal_record *record; /* of OP_BESIDE: a vector of another space than the first */
+    trace_context trace;          /* of the request; sampled or none */
 } op;
 
 typedef struct batch {
@@ -98,11 +107,20 @@ static err store_post_put(shard *s, const journal_record *r, arena *a, op *o) {
     return OK;
 }
 
+/* The store knows of the first space's vectors only; those of others go to their graphs. */
+static bool first_space(shard *s, const char *name, const journal_record *r, op *o) {
+    const space *sp = shard_space_find(s, str_of(name));
+    if (sp == s->spaces) return true;
+    if (sp) *o = (op){.kind = OP_BESIDE, .lsn = r->lsn, .record = r};
+    return false;
+}
+
 static err store_vector_put(shard *s, const journal_record *r, arena *a, op *o) {
     Kith__V1__VectorPut *m =
         kith__v1__vector_put__unpack(ARENA_PB(a), r->body.len, (const uint8_t *)r->body.ptr);
-    if (!m || m->f16.len != (size_t)s->o.dim * 2) return bad_body(r);
-    if (!str_eq(str_of(m->space), str_of(s->space))) return OK; /* of another space */
+    if (!m) return bad_body(r);
+    if (!first_space(s, m->space, r, o)) return OK;
+    if (m->f16.len != (size_t)s->o.dim * 2) return bad_body(r);
     bool current = false;
     TRY(store_vector(s->store, r->key, m->text_hash, &o->doc, &current));
     if (!current) return OK;
@@ -117,7 +135,7 @@ static err store_vector_fail(shard *s, const journal_record *r, arena *a, op *o)
     Kith__V1__VectorFailed *m =
         kith__v1__vector_failed__unpack(ARENA_PB(a), r->body.len, (const uint8_t *)r->body.ptr);
     if (!m) return bad_body(r);
-    if (!str_eq(str_of(m->space), str_of(s->space))) return OK;
+    if (!first_space(s, m->space, r, o)) return OK;
     bool current = false;
     TRY(store_vector_failed(s->store, r->key, m->text_hash, str_of(m->reason), &o->doc, &current));
     if (!current) return OK;
@@ -150,6 +168,11 @@ static err store_record(shard *s, const journal_record *r, arena *a, op *o) {
     default:
         return OK; /* other folds' business */
     }
+}
+
+err shard_store_vector(shard *s, const journal_record *r, arena *a) {
+    op o;
+    return store_record(s, r, a, &o);
 }
 
 static err store_batch(shard *s, batch *b) {
@@ -317,10 +340,12 @@ static err op_run(shard *s, const op *o, arena *a) {
         }
         return OK;
     case OP_VECTOR:
-        return shard_vec_push(s, o->doc, o->text_hash, o->f16, o->f16_size);
+        return shard_vec_push(s->spaces, o->doc, o->text_hash, o->f16, o->f16_size);
     case OP_FAILED:
-        shard_vec_failed(s, o->doc, o->text_hash);
+        shard_vec_failed(s->spaces, o->doc, o->text_hash);
         return OK;
+    case OP_BESIDE:
+        return shard_vec_record(s, o->record, a);
     default:
         return OK;
     }

@@ -46,17 +46,53 @@ typedef struct vector_plans {
     unsigned busy;  /* helpers at work */
 } vector_plans;
 
-/* What the graph holds of a document, by doc; guarded by vec_writer. */
+/* What the graph holds of a document, by doc; guarded by the space's writer. */
 typedef struct vector_state {
     uint64_t want; /* text hash of the live version; 0: no such doc */
     uint64_t have; /* text hash of the vector in the graph; 0: none */
     bool failed;   /* the wanted text cannot be embedded */
+    bool coming;   /* its vector is in the journal and on its way into the graph */
 } vector_state;
+
+/* The vectors of one space, and the thread that brings them into its graph. */
+typedef struct space {
+    /* immutable after opening */
+    struct shard *s;
+    char *name;
+    char *snap_path; /* of a space beside the first, whose graph is in the index snapshot */
+    uint32_t dim;
+
+    /* guarded by vectors_lock; changed only by who also holds vec_writer */
+    rwlock vectors_lock;
+    hnsw *vectors;
+
+    /* guarded by vec_writer */
+    mutex vec_writer;
+    vector_state *vec;
+    size_t vec_cap;
+    uint32_t missing; /* documents that need a vector which nobody has made yet */
+    uint32_t failed;
+    uint32_t look_at; /* where the search for the missing goes on, downwards */
+
+    vector_plans *plans; /* the thread's */
+
+    /* guarded by the shard's mu */
+    vector_job queue[VECTOR_QUEUE_MAX];
+    size_t queue_head, queue_count;
+    bool busy;             /* jobs were taken and are not in the graph yet */
+    uint64_t snapshot_lsn; /* up to which its snapshot knows the journal */
+    bool behind;           /* vectors after that may be in the journal */
+
+    thread t;
+    bool on;
+} space;
 
 struct shard {
     /* immutable after opening */
     shard_options o;
-    char *dir, *snap_path, *space;
+    char *dir, *snap_path;
+    space spaces[SHARD_SPACES_MAX]; /* the first is the one that searches ask */
+    unsigned space_count;
     journal *journal;
     store *store;
     keyring *keys;
@@ -69,17 +105,6 @@ struct shard {
     size_t rev_cap;
     uint32_t doc_limit;
 
-    /* guarded by vectors_lock; changed only by who also holds vec_writer */
-    rwlock vectors_lock;
-    hnsw *vectors;
-
-    /* guarded by vec_writer */
-    mutex vec_writer;
-    vector_state *vec;
-    size_t vec_cap;
-
-    vector_plans *plans; /* the vectors thread's */
-
     /* guarded by gate: held while a batch is applied or vectors are brought back, so that whoever
      * takes it sees a state between two batches */
     mutex gate;
@@ -89,20 +114,18 @@ struct shard {
     cond moved; /* something below moved */
     uint64_t applied_lsn;
     hlc applied_time;
-    vector_job queue[VECTOR_QUEUE_MAX];
-    size_t queue_head, queue_count;
-    bool vec_busy;    /* jobs were taken and are not in the graph yet */
     bool catching_up; /* old vectors are being read from the journal */
     bool closing;
     uint64_t change_lsn;            /* applied, since the last snapshot: 0 none */
     uint64_t changed_ns, erased_ns; /* when the first change and delete since then came; 0 none */
     uint64_t snapshot_lsn, snapshot_ns, snapshot_took_ns, snapshot_bytes;
     bool erase_traces; /* the store's log still holds a deleted text */
+    bool rebind;       /* while opening: the store's marks are of another space */
 
     unsigned pending_turn; /* atomic: every fourth batch of pending texts is the oldest */
 
-    thread apply_thread, vec_thread, keep_thread, catch_thread;
-    bool apply_on, vec_on, keep_on, catch_on;
+    thread apply_thread, keep_thread, catch_thread;
+    bool apply_on, keep_on, catch_on;
 };
 
 void shard_notice(shard *s, const char *fmt, ...) PRINTF_LIKE(2, 3);
@@ -127,6 +150,8 @@ static inline trace_context shard_trace_unpack(ProtobufCBinaryData b) {
 
 /* shard_apply.c */
 void shard_apply_main(void *arg);
+/* Folds a vector's record, or its failure, into the store again. In a transaction. */
+MUST_USE err shard_store_vector(shard *s, const journal_record *r, arena *a);
 /* Folds the journal into the store alone, up to its head, when opening. */
 MUST_USE err shard_apply_store(shard *s);
 /* Puts one row into words and attrs (replacing what doc had); retries on no memory. */
@@ -148,20 +173,42 @@ MUST_USE err shard_store_erase(shard *s, const journal_record *r, arena *a, uint
                                size_t *count);
 
 /* shard_vectors.c */
-MUST_USE err shard_plans_open(vector_plans **out);
+MUST_USE err shard_plans_open(bool helpers, vector_plans **out);
 void shard_plans_close(vector_plans *p); /* NULL is fine */
-void shard_vec_main(void *arg);
-MUST_USE err shard_vec_push(shard *s, uint32_t doc, uint64_t text_hash, const uint8_t *f16,
+void shard_vec_main(void *arg);          /* a space */
+MUST_USE err shard_vec_push(space *sp, uint32_t doc, uint64_t text_hash, const uint8_t *f16,
                             size_t size);
-/* From now on doc wants the vector of this text (0: none); another one leaves the graph. */
+/* From now on doc wants the vectors of this text (0: none), in every space; others leave the graphs. */
 MUST_USE err shard_vec_want(shard *s, uint32_t doc, uint64_t text_hash);
-void shard_vec_failed(shard *s, uint32_t doc, uint64_t text_hash);
+void shard_vec_failed(space *sp, uint32_t doc, uint64_t text_hash);
+void shard_vec_forgive(space *sp,
+                       vector_state *v);       /* a failed text may be tried again; writer held */
+bool shard_vec_lacking(const vector_state *v); /* a vector that nobody has made yet */
+/* A record of a vector (unsealed) or of its failure, for the graph that lacks it. */
+MUST_USE err shard_vec_record(shard *s, const journal_record *rec, arena *a);
+/* True when a vector is on its way into some graph. mu is held. */
+bool shard_vec_busy(const shard *s);
 /* Reads vectors that the graph lacks from the journal. */
 void shard_catch_main(void *arg);
 
+/* shard_spaces.c */
+MUST_USE err shard_spaces_init(shard *s); /* names, locks, plans; the graphs are loaded later */
+MUST_USE err shard_spaces_start(shard *s);
+void shard_spaces_join(shard *s);
+void shard_spaces_deinit(shard *s);
+bool shard_space_file(const char *name); /* a snapshot of a space beside the first */
+/* Snapshots of spaces that are not open are removed: erased texts must not stay in them. */
+void shard_spaces_sweep(shard *s);
+/* The space of this name; NULL: none that is open. */
+space *shard_space_find(shard *s, str name);
+/* The directory becomes that of the first space when another was it: the store's marks of what is embedded are
+ * made anew from the journal. */
+MUST_USE err shard_space_bind(shard *s);
+MUST_USE err shard_space_rebind(shard *s);
+
 /* shard_snapshot.c */
 void shard_keep_main(void *arg);
-MUST_USE err shard_load(shard *s, uint64_t *lsn); /* indexes from the file, or empty ones */
+MUST_USE err shard_load(shard *s); /* indexes from the files, or empty ones */
 MUST_USE err shard_reconcile(shard *s);
 MUST_USE err shard_snapshot_write(shard *s);
 

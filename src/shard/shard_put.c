@@ -110,8 +110,8 @@ static err pack_post(packer *k, const Kith__V1__Post *post, Kith__V1__Post *copy
     return pack_entry(k, JOURNAL_POST_PUT, str_of(post->id), str_from(p, n));
 }
 
-static err pack_vector(packer *k, const shard *s, const shard_vector *v) {
-    uint32_t dim = s->o.dim;
+static err pack_vector(packer *k, const space *sp, const shard_vector *v) {
+    uint32_t dim = sp->dim;
     float norm = vec_dot_f32(v->vector, v->vector, dim);
     if (!isfinite(norm) || norm <= 1e-12f)
         return err_set_field(ERR_INVALID, "vector",
@@ -123,7 +123,7 @@ static err pack_vector(packer *k, const shard *s, const shard_vector *v) {
     for (uint32_t i = 0; i < dim; i++) unit[i] = v->vector[i] * scale;
     vec_f16_from_f32(half, unit, dim);
     Kith__V1__VectorPut body = KITH__V1__VECTOR_PUT__INIT;
-    body.space = s->space;
+    body.space = sp->name;
     body.text_hash = v->text_hash;
     body.f16 = (ProtobufCBinaryData){dim * sizeof *half, (uint8_t *)half};
     size_t n = kith__v1__vector_put__get_packed_size(&body);
@@ -133,9 +133,9 @@ static err pack_vector(packer *k, const shard *s, const shard_vector *v) {
     return pack_entry(k, JOURNAL_VECTOR_PUT, v->id, str_from(p, n));
 }
 
-static err pack_failed(packer *k, const shard *s, const shard_vector *v) {
+static err pack_failed(packer *k, const space *sp, const shard_vector *v) {
     Kith__V1__VectorFailed body = KITH__V1__VECTOR_FAILED__INIT;
-    body.space = s->space;
+    body.space = sp->name;
     body.text_hash = v->text_hash;
     char *reason = arena_dup(&k->mem, v->reason);
     if (!reason) return ERR_NO_MEMORY;
@@ -164,7 +164,7 @@ static err pack_item(packer *k, const shard *s, const shard_item *item) {
     shard_vector v = {.id = str_of(item->post->id),
                       .text_hash = hash64(text.ptr, text.len, 0),
                       .vector = item->vector};
-    return pack_vector(k, s, &v);
+    return pack_vector(k, s->spaces, &v);
 }
 
 /* The authors' keys, made where they are missing, all with one sync. */
@@ -212,18 +212,19 @@ static err owner_of(packer *k, shard *s, str id) {
     return rc;
 }
 
-static err pack_late(packer *k, shard *s, const shard_vector *v) {
-    if (!v->vector) return pack_failed(k, s, v);
-    err rc = owner_of(k, s, v->id);
-    if (rc == OK) rc = pack_vector(k, s, v);
+static err pack_late(packer *k, space *sp, const shard_vector *v) {
+    if (!v->vector) return pack_failed(k, sp, v);
+    err rc = owner_of(k, sp->s, v->id);
+    if (rc == OK) rc = pack_vector(k, sp, v);
     return rc == ERR_NOT_FOUND ? OK : rc; /* nobody wants the vector of a post that is gone */
 }
 
-err shard_put_vectors(shard *s, const shard_vector *v, size_t n) {
+err shard_put_vectors(shard *s, unsigned which, const shard_vector *v, size_t n) {
     packer k;
+    KITH_ASSERT(which < s->space_count);
     uint64_t first, last = 0;
     err rc = packer_init(&k, s, n);
-    for (size_t i = 0; rc == OK && i < n; i++) rc = pack_late(&k, s, &v[i]);
+    for (size_t i = 0; rc == OK && i < n; i++) rc = pack_late(&k, &s->spaces[which], &v[i]);
     if (rc == OK && k.count) rc = journal_append(s->journal, k.entries, k.count, &first, &last);
     arena_deinit(&k.mem);
     /* The asker takes the next texts from the store, which must not show these again. */
@@ -271,9 +272,10 @@ static bool same_post(const Kith__V1__Post *a, const Kith__V1__Post *b) {
 
 static bool same_vector(shard *s, const store_row *row, const float *vector) {
     uint32_t dim = s->o.dim, doc = row->doc;
-    mutex_lock(&s->vec_writer);
-    bool yes = doc < s->vec_cap && s->vec[doc].have && s->vec[doc].have == row->text_hash;
-    mutex_unlock(&s->vec_writer);
+    space *sp = s->spaces;
+    mutex_lock(&sp->vec_writer);
+    bool yes = doc < sp->vec_cap && sp->vec[doc].have && sp->vec[doc].have == row->text_hash;
+    mutex_unlock(&sp->vec_writer);
     float norm = vec_dot_f32(vector, vector, dim);
     float *stored = yes && isfinite(norm) && norm > 0 ? mem_alloc(dim * sizeof *stored) : NULL;
     if (!stored) return false; /* out of memory too: putting it again is right, only slower */

@@ -115,7 +115,7 @@ static void embed_all(fixture *f) {
             assert_int_equal(provider_embed(f->p, &t, 1, EMBED_DOCUMENT, v, NULL), OK);
             shard_vector sv = {
                 .id = str_of(rows[i].post->id), .text_hash = rows[i].text_hash, .vector = v};
-            assert_int_equal(shard_put_vectors(f->s, &sv, 1), OK);
+            assert_int_equal(shard_put_vectors(f->s, 0, &sv, 1), OK);
         }
     }
     arena_deinit(&a);
@@ -347,7 +347,7 @@ static void vectors_of_replaced_texts_are_dropped(void **state) {
     put(f, 1, "second text", true);
     shard_vector late = {
         .id = STR("p1"), .text_hash = hash64(first.ptr, first.len, 0), .vector = v};
-    assert_int_equal(shard_put_vectors(f->s, &late, 1), OK);
+    assert_int_equal(shard_put_vectors(f->s, 0, &late, 1), OK);
     check_all(f);
 }
 
@@ -376,7 +376,7 @@ static void failed_texts_are_set_aside(void **state) {
     put(f, 3, "poison", false);
     shard_vector bad = {
         .id = STR("p3"), .text_hash = hash64(t.ptr, t.len, 0), .reason = STR("no tokens")};
-    assert_int_equal(shard_put_vectors(f->s, &bad, 1), OK);
+    assert_int_equal(shard_put_vectors(f->s, 0, &bad, 1), OK);
     assert_int_equal(shard_wait(f->s, STR("p3"), shard_head(f->s), WAIT_SEARCHABLE, 5000), OK);
     shard_stats st;
     assert_int_equal(shard_stat(f->s, &st), OK);

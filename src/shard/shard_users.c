@@ -107,9 +107,9 @@ typedef struct author_scan {
     shard *s;
     str user;
     uint64_t posts;
-    err (*visit)(void *ctx, const store_row *row, const float *vector);
+    shard_export_visit visit;
     void *ctx;
-    float *vector;
+    float *vectors[SHARD_SPACES_MAX];
 } author_scan;
 
 static err scan_row(void *ctx, const store_row *row) {
@@ -117,9 +117,13 @@ static err scan_row(void *ctx, const store_row *row) {
     if (!str_eq(str_of(row->post->author), c->user)) return OK;
     c->posts++;
     if (!c->visit) return OK;
-    bool have = hnsw_get(shard_vectors_begin(c->s), row->doc, c->vector) == OK;
-    shard_vectors_end(c->s);
-    return c->visit(c->ctx, row, have ? c->vector : NULL);
+    const float *have[SHARD_SPACES_MAX] = {NULL};
+    for (unsigned i = 0; i < c->s->space_count; i++) {
+        if (hnsw_get(shard_space_begin(c->s, i), row->doc, c->vectors[i]) == OK)
+            have[i] = c->vectors[i];
+        shard_space_end(c->s, i);
+    }
+    return c->visit(c->ctx, row, have);
 }
 
 static err scan(author_scan *c) {
@@ -198,15 +202,16 @@ err shard_erase_user(shard *s, str user, str who, shard_erasure *out) {
     return scrub(s);
 }
 
-err shard_export_user(shard *s, str user,
-                      err (*visit)(void *ctx, const store_row *row, const float *vector),
-                      void *ctx) {
+err shard_export_user(shard *s, str user, shard_export_visit visit, void *ctx) {
     author_scan c = {.s = s, .user = user, .visit = visit, .ctx = ctx};
     uint32_t entry;
-    c.vector = mem_alloc(s->o.dim * sizeof *c.vector);
-    if (!c.vector) return ERR_NO_MEMORY;
-    err rc = scan(&c);
-    mem_free(c.vector);
+    err rc = OK;
+    for (unsigned i = 0; i < s->space_count; i++) {
+        c.vectors[i] = mem_alloc(s->spaces[i].dim * sizeof *c.vectors[i]);
+        if (!c.vectors[i]) rc = ERR_NO_MEMORY;
+    }
+    if (rc == OK) rc = scan(&c);
+    for (unsigned i = 0; i < s->space_count; i++) mem_free(c.vectors[i]);
     if (rc == OK && c.posts == 0 && keyring_find(s->keys, user, &entry) != OK)
         rc = err_set_field(ERR_NOT_FOUND, "user", "nothing is known of this user");
     return rc;
@@ -248,7 +253,7 @@ static err settle(shard *s, uint64_t timeout_ms) {
     TRY(shard_wait(s, STR(""), journal_head_lsn(s->journal), WAIT_APPLIED, timeout_ms));
     for (;;) {
         mutex_lock(&s->mu);
-        bool busy = s->queue_count || s->vec_busy || s->catching_up;
+        bool busy = shard_vec_busy(s) || s->catching_up;
         mutex_unlock(&s->mu);
         if (!busy) return OK;
         if (clock_mono_ns() > end) return err_set(ERR_TIMEOUT, "vectors are still on their way");

@@ -59,20 +59,40 @@ static err verify_store(fs *disk, const char *dir, verify *v, uint64_t *files) {
     return OK;
 }
 
-static err verify_snapshot(fs *disk, const char *dir, verify *v, uint64_t *files) {
+static err verify_snapfile(fs *disk, const char *dir, const char *name, verify *v,
+                           uint64_t *files) {
     char path[PATH_BYTES];
-    snprintf(path, sizeof path, "%s/index.snap", dir);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
     snapfile f;
     err rc = snapfile_open(disk, path, &f);
     if (rc == ERR_NOT_FOUND) return OK;
     ++*files;
     if (rc == ERR_NO_MEMORY) return rc;
-    v->name = "index.snap";
+    v->name = name;
     if (rc != OK)
         file_report(v, err_detail());
     else
         snapfile_close(&f);
     return OK;
+}
+
+typedef struct verify_dir {
+    fs *disk;
+    const char *dir;
+    verify *v;
+    uint64_t *files;
+} verify_dir;
+
+static err verify_listed(void *ctx, const char *name) {
+    const verify_dir *d = ctx;
+    if (!shard_space_file(name)) return OK;
+    return verify_snapfile(d->disk, d->dir, name, d->v, d->files);
+}
+
+/* The index snapshot, and those of spaces beside the first. */
+static err verify_snapshots(fs *disk, const char *dir, verify *v, uint64_t *files) {
+    TRY(verify_snapfile(disk, dir, "index.snap", v, files));
+    return fs_list(disk, dir, verify_listed, &(verify_dir){disk, dir, v, files});
 }
 
 static err verify_keys(fs *disk, const char *dir, const seal_master *master, verify *v,
@@ -98,7 +118,7 @@ err shard_verify(fs *disk, const char *dir, const seal_master *master,
     TRY(verify_journal(disk, dir, &v, files_checked));
     TRY(verify_keys(disk, dir, master, &v, files_checked));
     TRY(verify_store(disk, dir, &v, files_checked));
-    TRY(verify_snapshot(disk, dir, &v, files_checked));
+    TRY(verify_snapshots(disk, dir, &v, files_checked));
     if (v.problems == 0) return OK;
     return err_set(ERR_CORRUPT, "%s: %llu problems", dir, (unsigned long long)v.problems);
 }

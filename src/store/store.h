@@ -81,6 +81,8 @@ MUST_USE err store_vector(store *s, str id, uint64_t text_hash, uint32_t *doc, b
  * `reason` is cut at 512 bytes. *doc and *current as in store_vector; not current where a vector is here. */
 MUST_USE err store_vector_failed(store *s, str id, uint64_t text_hash, str reason, uint32_t *doc,
                                  bool *current);
+/* Every row waits for a vector again: those there were are of a space that is not asked any more. */
+MUST_USE err store_forget_vectors(store *s);
 /* Failed rows become pending again; returns how many. */
 MUST_USE err store_retry_failed(store *s, uint64_t *count);
 

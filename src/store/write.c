@@ -449,6 +449,15 @@ err store_vector_failed(store *s, str id, uint64_t text_hash, str reason, uint32
     return spoil(s, mark_failed(s, &t, reason));
 }
 
+err store_forget_vectors(store *s) {
+    TRY(ready(s));
+    TRY(spoil(s, store_exec(&s->w, "UPDATE posts SET embed=0 WHERE embed<>0")));
+    TRY(spoil(s, store_exec(&s->w, "DELETE FROM failures")));
+    s->now.pending = s->now.posts;
+    s->now.failed = 0;
+    return OK;
+}
+
 err store_retry_failed(store *s, uint64_t *count) {
     TRY(ready(s));
     *count = s->now.failed;
