@@ -130,6 +130,9 @@ void limiter_stats_get(limiter *l, uint64_t now, limiter_stats *out);
 /* ---- retries ---- */
 
 /* Random in [0, min(cap, base x 2^attempt)]: full jitter. attempt from 0. */
+/* The milliseconds that a Retry-After header asks for: seconds, or an HTTP date (IMF-fixdate, RFC 9110) seen from
+ * now_ms of the wall clock. 0: none, one that is past, or more than a day, which nobody means. */
+uint64_t retry_after_ms(str header, int64_t now_ms);
 uint64_t retry_delay_ms(rng *r, unsigned attempt, uint64_t base_ms, uint64_t cap_ms);
 
 /* At most `share` retries a call over time, and a burst of RETRY_BURST. */

@@ -316,6 +316,35 @@ static void caps_by_day_and_month(void **state) {
     spend_deinit(&s);
 }
 
+static void retry_after_in_seconds_and_as_a_date(void **state) {
+    (void)state;
+    static const struct {
+        const char *header;
+        uint64_t ms;
+    } rows[] = {{"2", 2000},
+                {"0.5", 500},
+                {"0", 0},
+                {"-3", 0},
+                {"86400", 86400000},
+                {"86401", 0},
+                {"nan", 0},
+                {"Sun, 06 Nov 1994 08:49:37 GMT", 7000},
+                {"Sun, 06 Nov 1994 08:49:30 GMT", 0}, /* now */
+                {"Sun, 06 Nov 1994 08:49:29 GMT", 0},
+                {"Mon, 07 Nov 1994 08:49:30 GMT", 86400000},
+                {"Mon, 07 Nov 1994 08:49:31 GMT", 0},
+                {"Sun, 06 Nov 1994 08:49:37 CET", 0},
+                {"Sun, 06 Nox 1994 08:49:37 GMT", 0},
+                {"Sun, 36 Nov 1994 08:49:37 GMT", 0},
+                {"Sunday, 06-Nov-94 08:49:37 GMT", 0},
+                {"", 0}};
+    int64_t now;
+    assert_true(time_parse(STR("1994-11-06T08:49:30Z"), &now));
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
+        assert_int_equal(retry_after_ms(str_of(rows[i].header), now), rows[i].ms);
+    assert_int_equal(retry_after_ms((str){NULL, 0}, now), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(breaker_as_its_reference),
@@ -325,6 +354,7 @@ int main(void) {
         cmocka_unit_test(a_limit_is_learned_from_refusals),
         cmocka_unit_test(retries_stay_within_their_share),
         cmocka_unit_test(caps_by_day_and_month),
+        cmocka_unit_test(retry_after_in_seconds_and_as_a_date),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -217,14 +217,6 @@ static err read_refusal(remote *r, const remote_call *c, const http_reply *reply
     return rc;
 }
 
-/* Seconds, as services send it; a date is not read and counts as none. */
-static uint64_t retry_after(const http_reply *reply) {
-    double s;
-    str v = http_reply_header(reply, STR("retry-after"));
-    if (!v.ptr || !str_to_f64(v, &s) || s < 0 || s > 86400) return 0;
-    return (uint64_t)(s * 1000);
-}
-
 static err read_answer(remote *r, const remote_call *c, const http_reply *reply, float *out,
                        embed_usage *use) {
     str type = http_reply_header(reply, STR("content-type")), json = STR("application/json");
@@ -260,7 +252,8 @@ static void send_call(remote *r, http_client *http, remote_call *c, float *out, 
         return;
     }
     o->fault = fault_of_status(reply.status);
-    o->retry_after_ms = retry_after(&reply);
+    o->retry_after_ms =
+        retry_after_ms(http_reply_header(&reply, STR("retry-after")), clock_wall_ms());
     if (o->fault != REMOTE_OK) {
         o->rc = read_refusal(r, c, &reply, o);
         return;
