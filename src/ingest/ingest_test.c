@@ -1,5 +1,6 @@
 /* ingest: lines of all shapes, gz too; the embed fold embeds everything once and sets poison aside. */
 #include "ingest/ingest.h"
+#include "provider/provider_int.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -115,11 +116,78 @@ static void embeds_everything_once(void **state) {
     assert_int_equal(system(cmd), 0);
 }
 
+/* ---- a service that breaks ---- */
+
+typedef struct moody {
+    _Atomic unsigned unlucky; /* how often a text that says so breaks it yet */
+} moody;
+
+static err moody_embed(void *self, const embed_ask *a, float *out, embed_usage *usage) {
+    moody *m = self;
+    bool bad = false;
+    (void)usage;
+    for (size_t i = 0; i < a->count; i++) {
+        bad |= str_find(a->texts[i], STR("poison")) >= 0;
+        if (str_find(a->texts[i], STR("unlucky")) >= 0 && m->unlucky > 0) {
+            m->unlucky--;
+            bad = true;
+        }
+        for (size_t d = 0; d < DIM; d++) out[i * DIM + d] = d == i % DIM;
+    }
+    return bad ? err_set(ERR_IO, "the service broke") : OK;
+}
+
+static void moody_close(void *self) {
+    (void)self;
+}
+
+/* Three broken batches, and then alone: seven failures in a row are chance, eight are the text's own. */
+static void only_a_text_that_always_breaks_is_set_aside(void **state) {
+    (void)state;
+    static const provider_ops ops = {.embed = moody_embed, .close = moody_close};
+    static const char *const texts[] = {"good", "unlucky", "poison", "good too"};
+    char dir[] = "/tmp/kith-ingest-XXXXXX", id[8];
+    assert_non_null(mkdtemp(dir));
+    moody m = {.unlucky = 3 + 7};
+    provider_info info = {.kind = "moody", .space = "moody", .dim = DIM, .texts_max = 64};
+    provider *p;
+    shard *s;
+    embedder *e;
+    uint64_t lsn = 0;
+    assert_int_equal(provider_make(&ops, &m, &info, NULL, &p), OK);
+    shard_options o = {.fs = fs_real(), .dir = dir, .space = "moody", .dim = DIM};
+    assert_int_equal(shard_open(&o, &s), OK);
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        Kith__V1__Post post = KITH__V1__POST__INIT;
+        snprintf(id, sizeof id, "p%zu", i);
+        post.id = id;
+        post.text = (char *)(uintptr_t)texts[i];
+        assert_int_equal(shard_put(s, &(shard_item){&post, NULL}, 1, &lsn), OK);
+    }
+    assert_int_equal(shard_wait(s, STR(""), lsn, WAIT_APPLIED, 30000), OK);
+    assert_int_equal(embedder_start(&(embedder_options){.shard = s, .provider = p}, &e), OK);
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        snprintf(id, sizeof id, "p%zu", i);
+        assert_int_equal(shard_wait(s, str_of(id), lsn, WAIT_SEARCHABLE, 60000), OK);
+    }
+    embedder_stop(e);
+    shard_stats st;
+    assert_int_equal(shard_stat(s, &st), OK);
+    assert_int_equal(st.vectors, 3);
+    assert_int_equal(st.failed, 1);
+    shard_close(s);
+    provider_close(p);
+    char cmd[64];
+    snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
+    assert_int_equal(system(cmd), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_of_all_shapes),
         cmocka_unit_test(long_lines_are_cut),
         cmocka_unit_test(embeds_everything_once),
+        cmocka_unit_test(only_a_text_that_always_breaks_is_set_aside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

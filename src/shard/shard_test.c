@@ -436,6 +436,108 @@ static void other_space_is_refused(void **state) {
     open_it(f);
 }
 
+/* ---- several spaces ---- */
+
+enum { OTHER_DIM = 32 };
+
+static void open_two(fixture *f, provider *first, provider *second, bool change) {
+    shard_options o = {.fs = fs_real(),
+                       .dir = f->dir,
+                       .space = provider_space(first),
+                       .dim = provider_dim(first),
+                       .change_space = change,
+                       .more = {{provider_space(second), provider_dim(second)}},
+                       .more_count = 1,
+                       .notice = on_notice,
+                       .notice_ctx = f};
+    err rc = shard_open(&o, &f->s);
+    if (rc != OK) print_error("%s\n", err_detail());
+    assert_int_equal(rc, OK);
+}
+
+/* Fills the space beside the first; returns how many texts it lacked. */
+static size_t fill_beside(fixture *f, provider *p, size_t at_most) {
+    arena a;
+    size_t total = 0;
+    arena_init(&a, 16 * MIB);
+    while (total < at_most) {
+        shard_rows rows;
+        float v[OTHER_DIM];
+        arena_reset(&a);
+        assert_int_equal(shard_space_pending(f->s, 1, 3, total ? 0 : 200, &a, &rows), OK);
+        if (rows.count == 0) break;
+        for (size_t i = 0; i < rows.count; i++) {
+            str t = str_of(rows.items[i].post->text);
+            assert_int_equal(provider_embed(p, &t, 1, EMBED_DOCUMENT, v, NULL), OK);
+            shard_vector sv = {.id = str_of(rows.items[i].post->id),
+                               .text_hash = rows.items[i].text_hash,
+                               .vector = v};
+            assert_int_equal(shard_put_vectors(f->s, 1, &sv, 1), OK);
+        }
+        total += rows.count;
+    }
+    arena_deinit(&a);
+    return total;
+}
+
+static void expect_spaces(fixture *f, uint64_t first, uint64_t second) {
+    shard_state st;
+    shard_space_stats x;
+    assert_int_equal(shard_state_get(f->s, 10000, &st), OK); /* nothing is on its way */
+    assert_int_equal(st.vectors, first);
+    shard_space_stat(f->s, 1, &x);
+    assert_int_equal(x.vectors, second);
+}
+
+/* The second space lives through restarts and lost files, becomes the first, and goes back; a crash in the middle
+ * of the change only means doing it again. */
+static void spaces_side_by_side(void **state) {
+    fixture *f = *state;
+    provider *other;
+    char text[64];
+    shard_stats st;
+    assert_int_equal(provider_mock_open(OTHER_DIM, &other), OK);
+    for (int i = 0; i < 20; i++) {
+        snprintf(text, sizeof text, "space text number %d", i);
+        put(f, i, text, true);
+    }
+    shard_close(f->s);
+    open_two(f, f->p, other, false);
+    assert_int_equal(fill_beside(f, other, 9), 9);
+    expect_spaces(f, 20, 9);
+    shard_close(f->s);
+    open_two(f, f->p, other, false);
+    assert_int_equal(fill_beside(f, other, 100), 11); /* only what it lacked */
+    expect_spaces(f, 20, 20);
+    put(f, 0, "another text now", true);
+    assert_int_equal(fill_beside(f, other, 100), 1);
+    del(f, 1);
+    assert_int_equal(shard_wait(f->s, STR(""), shard_head(f->s), WAIT_APPLIED, 10000), OK);
+    expect_spaces(f, 19, 19);
+    shard_close(f->s);
+    remove_file(f, "index.snap"); /* the first graph from the journal, the second from its file */
+    open_two(f, f->p, other, false);
+    expect_spaces(f, 19, 19);
+    shard_close(f->s);
+    open_two(f, other, f->p, true);
+    expect_spaces(f, 19, 19);
+    assert_int_equal(shard_stat(f->s, &st), OK);
+    assert_int_equal(st.pending, 0);
+    put(f, 2, "a text that only the new first space gets", false);
+    assert_int_equal(shard_wait(f->s, STR(""), shard_head(f->s), WAIT_APPLIED, 10000), OK);
+    shard_close(f->s);
+    char next[128];
+    snprintf(next, sizeof next, "%s/space.next", f->dir);
+    assert_int_equal(file_write_atomic(fs_real(), next, "x", 1), OK); /* as a crash leaves it */
+    open_two(f, f->p, other, true);
+    expect_spaces(f, 18, 18);
+    assert_int_equal(shard_stat(f->s, &st), OK);
+    assert_int_equal(st.pending, 1);
+    assert_false(fs_exists(fs_real(), next));
+    assert_int_equal(fill_beside(f, other, 100), 1);
+    provider_close(other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(restarts_from_any_files, setup, teardown),
@@ -448,6 +550,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(bad_posts_are_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(second_process_is_told, setup, teardown),
         cmocka_unit_test_setup_teardown(other_space_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(spaces_side_by_side, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
