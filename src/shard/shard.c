@@ -163,6 +163,8 @@ static err open_all(shard *s) {
                        s->dir, (unsigned long long)store_position(s->store),
                        (unsigned long long)head);
     TRY(shard_apply_store(s));
+    for (unsigned i = 0; i < s->space_count; i++)
+        TRY(shard_plans_open(i == 0, &s->spaces[i].plans));
     if (s->rebind) TRY(shard_space_rebind(s));
     TRY(shard_load(s));
     TRY(shard_reconcile(s));

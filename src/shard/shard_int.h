@@ -192,7 +192,7 @@ bool shard_vec_busy(const shard *s);
 void shard_catch_main(void *arg);
 
 /* shard_spaces.c */
-MUST_USE err shard_spaces_init(shard *s); /* names, locks, plans; the graphs are loaded later */
+MUST_USE err shard_spaces_init(shard *s); /* names and locks; plans and graphs come later */
 MUST_USE err shard_spaces_start(shard *s);
 void shard_spaces_join(shard *s);
 void shard_spaces_deinit(shard *s);

@@ -51,8 +51,7 @@ static err init_one(shard *s, unsigned i, const char *name, uint32_t dim) {
     s->space_count = i + 1;
     if (!sp->name || !sp->snap_path) return ERR_NO_MEMORY;
     TRY(rwlock_init(&sp->vectors_lock));
-    TRY(mutex_init(&sp->vec_writer));
-    return shard_plans_open(i == 0, &sp->plans);
+    return mutex_init(&sp->vec_writer);
 }
 
 err shard_spaces_init(shard *s) {
