@@ -31,7 +31,8 @@
 #define SURE         3.0f /* standard deviations */
 #define AHEAD        16u  /* codes of a hop asked for before the first is scored, */
 #define SCORED       8u   /* and then as many as are scored at a time */
-#define SCAN_BATCH   64u  /* codes scored at once in a scan */
+#define SCAN_BATCH   64u  /* codes compared with the worst at once in a scan */
+#define SCAN_AHEAD   48u  /* codes asked for before the one being scored in a scan of all */
 #define POOL_MAX     HNSW_EF_MAX
 #define SCAN_MIN     2000u /* so few matches are always scanned */
 
@@ -209,16 +210,27 @@ static void scan_node(scan_batch *b, uint32_t id) {
     if (b->n == SCAN_BATCH) scan_flush(b);
 }
 
+/* Scores codes that lie side by side. The processor's own prefetching ends at each page, so they are asked
+ * for here, SCAN_AHEAD before they are scored, in the `left` bytes that there are. */
+static void scan_run(const codes_query *q, const uint8_t *first, size_t left, size_t n,
+                     float *score) {
+    const uint8_t *codes[SCAN_BATCH];
+    for (size_t i = 0; i < n; i++) codes[i] = first + i * q->stride;
+    for (size_t i = 0; i < n; i += SCORED) {
+        size_t ahead = (i + SCAN_AHEAD) * q->stride, size = SCORED * q->stride;
+        if (ahead + size <= left) prefetch(first + ahead, size);
+        codes_score(q, codes + i, MIN(SCORED, n - i), score + i);
+    }
+}
+
 /* The best by code among all nodes, in the order of memory. Free slots are told apart at the end. */
 static void scan_all(const hnsw *h, hnsw_scratch *s) {
-    const uint8_t *codes[SCAN_BATCH];
     float score[SCAN_BATCH];
     uint16_t better[SCAN_BATCH];
     for (uint32_t at = 0; at < h->top; at += SCAN_BATCH) { /* a chunk holds whole batches */
         size_t n = MIN(SCAN_BATCH, h->top - at);
-        const uint8_t *first = node_code(h, at);
-        for (size_t i = 0; i < n; i++) codes[i] = first + (i << h->code_shift);
-        codes_score(&s->query, codes, n, score);
+        size_t left = (size_t)(NODE_CHUNK - slot_of(at)) << h->code_shift;
+        scan_run(&s->query, node_code(h, at), left, n, score);
         size_t m = vec_above(score, n, pool_threshold(&s->found), better);
         for (size_t i = 0; i < m; i++)
             if (*node_doc(h, at + better[i]) != NONE)
